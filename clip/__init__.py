@@ -1,0 +1,1 @@
+"""The frozen CLIP and what RAM grafts onto it."""

@@ -1,0 +1,50 @@
+"""One pre-norm transformer block of CLIP, opened up so that its values can be attended to again.
+
+The weights stay in open_clip's `ResidualAttentionBlock`; the functions here read them.
+
+B batch, N tokens, W trunk width, h heads, d = W / h.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["attend", "project_qkv", "run_block", "self_aware_attention"]
+
+
+def project_qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of LN1(x), each (B, h, N, d); x is (B, N, W)."""
+    attn = block.attn
+    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+    return tuple(qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4))  # (3, B, h, N, d)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W)."""
+    if q.device.type == "cpu" and q.dtype != torch.float32:
+        # On CPUs the backward pass of half-precision attention is ten times slower than float32's.
+        with torch.autocast("cpu", enabled=False):
+            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal)
+    else:
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return mixed.transpose(1, 2).flatten(2).to(q.dtype)
+
+
+def run_block(block: nn.Module, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None = None, *,
+              causal: bool = False) -> Tensor:  # fmt: skip
+    """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already."""
+    q, k, v = project_qkv(block, x) if qkv is None else qkv
+    x = x + block.ls_1(block.attn.out_proj(attend(q, k, v, causal=causal)))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def self_aware_attention(block: nn.Module, v: Tensor) -> Tensor:
+    """SAA of the paper's Eq. (3): the block's values attending to themselves, (B, N, W).
+
+    softmax(v v^T / sqrt(d)) v through the block's own output projection; no parameter is added.
+
+    Args:
+        block: the frozen block whose values `v` are.
+        v: (B, h, N, d).
+    """
+    return block.attn.out_proj(attend(v, v, v))
