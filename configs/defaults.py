@@ -1,0 +1,100 @@
+"""Every key, its default and what it means. Defaults are the authors' release on COCO; "paper:" names
+the paper's value where it differs. A YAML in this folder holds only what differs from these."""
+
+from yacs.config import CfgNode
+
+_C = CfgNode()
+
+_C.DEVICE = "auto"  # auto: the GPU if there is one; else cpu, cuda, cuda:1, ...
+_C.OUTPUT_DIR = "runs/ram"  # each run gets a folder of its own in here
+_C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
+_C.WANDB_PROJ = "OVML-RAM"
+
+_C.MODEL = CfgNode()
+_C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
+_C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
+_C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
+_C.MODEL.CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # used by the zero-shot row of the results
+_C.MODEL.TEMPLATE = "A photo of a {}."  # becomes the text of a label
+_C.MODEL.DEPTH_VISION = (9, 10, 11)  # 0-based blocks with TSS and visual prompts; (-1,) none, (n, -1) the first n
+_C.MODEL.DEPTH_TEXT = (9, 10, 11)  # 0-based text blocks with label prompts; same notation
+_C.MODEL.SAA_LAYER = (12, -1)  # blocks whose SAA enters the ladder; same notation; paper: (9, 10, 11)
+_C.MODEL.TEXT_CTX = 4  # label prompts per block; 0: none
+_C.MODEL.VISION_ADAPT = 8  # visual prompts per block; 0: none; paper: not stated
+_C.MODEL.LADDER_FACTOR = 1.0  # factor of SAA + TSS in Eq. (5); paper: 0.5
+_C.MODEL.KERNEL_SIZE = 3  # of the convolution that mixes the two masks of TSS
+_C.MODEL.TEMPERATURE = 2e-3  # initial local temperature, Eq. (14); paper: one temperature for both
+_C.MODEL.TEMPERATURE_GLOBAL = 1e-2  # initial global temperature
+_C.MODEL.LPD_TEMPERATURE = 0.1  # Eq. (8); paper: not legible
+_C.MODEL.TKT_SHARPNESS = 20.0  # scale of the teacher's softmax over regions, Eq. (9)
+_C.MODEL.OT_REG = 0.1  # lambda 1, Eq. (6)
+_C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestrians
+_C.MODEL.OT_ITER = 100  # at most
+_C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; paper: always 100
+_C.MODEL.OT_STOP = "image"  # image: each stops by itself; batch: all stop together, as in the release
+_C.MODEL.LOSS_TYPE = "MMC"  # MMC or ASL
+_C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
+_C.MODEL.USE_EMA = True
+_C.MODEL.EMA_DECAY = 0.9997  # per step
+_C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch
+
+_C.INPUT = CfgNode()
+_C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
+_C.INPUT.SIZE_TEST = (224, 224)
+_C.INPUT.PIXEL_MEAN = (0.5, 0.5, 0.5)  # what RAM sees, student and teacher; paper: not stated
+_C.INPUT.PIXEL_STD = (0.5, 0.5, 0.5)
+_C.INPUT.PROB = 0.5  # of a horizontal flip
+_C.INPUT.RE_PROB = 0.5  # of random erasing, with noise
+_C.INPUT.PADDING = 10  # pixels added on each side before the random crop
+_C.INPUT.AUG_PROB = 0.2  # of each of: crop, blur, contrast, affine
+_C.INPUT.CROP = 0.1  # cut off each side, at most this fraction
+_C.INPUT.BLUR = 0.2  # largest sigma in pixels
+_C.INPUT.CONTRAST = (0.75, 1.5)  # factor; the release's strength is not known
+_C.INPUT.AFFINE = 0.1  # scale and shift, at most this fraction
+_C.INPUT.NOISE = 0.015  # largest standard deviation of Gaussian pixel noise, of the full range
+_C.INPUT.MULTIPLY = (0.9, 1.1)  # brightness factor
+
+_C.DATASETS = CfgNode()
+_C.DATASETS.NAMES = "COCO_ZS"  # for logs and tables
+_C.DATASETS.ROOT_DIR = ""  # what the paths below are relative to
+_C.DATASETS.IMAGE_DIR = ""  # where image files are
+_C.DATASETS.TRAIN = "annotations/train_48_filtered.json"  # annotation file, or shapes:train; its classes are the seen labels
+_C.DATASETS.VAL = ""  # same format, of all labels; "": none
+_C.DATASETS.TEST = "annotations/test_65_filtered.json"  # of all labels (GZSL)
+_C.DATASETS.TEST_ZSL = ""  # of unseen labels; "": images of TEST with an unseen label
+_C.DATASETS.SUBSET = 0  # use only the first this many training images; 0: all
+
+_C.DATALOADER = CfgNode()
+_C.DATALOADER.NUM_WORKERS = 8
+_C.DATALOADER.RESHUFFLE = True  # new batches in every epoch; release: False, shuffled once
+_C.DATALOADER.SKIP_BROKEN = False  # evaluation goes on without images that cannot be read
+
+_C.SOLVER = CfgNode()
+_C.SOLVER.BASE_LR = 5e-5  # AdamW: temperatures
+_C.SOLVER.ADAPTER_FACTOR = 0.1  # AdamW: adapters learn at BASE_LR times this; paper: 5e-6 natural images, 5e-5 others
+_C.SOLVER.BASE_LR_SGD = 1e-3  # SGD: prompts of both towers
+_C.SOLVER.WEIGHT_DECAY = 1e-4
+_C.SOLVER.WEIGHT_DECAY_SGD = 1e-4
+_C.SOLVER.MOMENTUM = 0.9
+_C.SOLVER.IMS_PER_BATCH = 32
+_C.SOLVER.MAX_EPOCHS = 6
+_C.SOLVER.LR_PERIOD = "epoch"  # epoch: the rate is constant within one; step: it changes in every step
+_C.SOLVER.WARMUP_EPOCHS = 3  # linear, up to but without this epoch
+_C.SOLVER.WARMUP_FACTOR = 0.1  # where AdamW's warm-up starts; SGD's starts at 0
+_C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; paper: decays over the 6 epochs
+_C.SOLVER.EVAL_PERIOD = 3  # epochs between evaluations; the last epoch is always evaluated
+_C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation F1@3 of GZSL; needs DATASETS.VAL)
+_C.SOLVER.LOG_PERIOD = 500  # steps between log lines
+_C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end
+_C.SOLVER.SEED = 42
+_C.SOLVER.AMP = "fp16"  # on GPUs: fp16 (with loss scaling), bf16 or off; CPUs always compute in float32
+_C.SOLVER.GAMMA_NEG = 2.0  # ASL, Eq. (19)
+_C.SOLVER.GAMMA_POS = 0.0
+_C.SOLVER.CLIP = 0.0
+
+_C.TEST = CfgNode()
+_C.TEST.WEIGHT = ""  # checkpoint; "": that of the newest run in OUTPUT_DIR
+_C.TEST.IMS_PER_BATCH = 512
+_C.TEST.SPLIT = "test"  # test, or val: for everything that is still being chosen
+_C.TEST.SAVE_SCORES = False  # also write scores, targets, names and images as .npz
+_C.TEST.AMP = "off"  # on GPUs: off, fp16 or bf16
