@@ -1,0 +1,85 @@
+"""RAM from a configuration. `build_model` and `build_zero_shot` are the only readers of it here."""
+
+from collections.abc import Sequence
+
+from clip.adapters import LadderLocalAdapter
+from clip.image import ImageTrunk
+from clip.load import ClipTowers, load_clip
+from clip.prompts import DeepPrompts
+from clip.text import TextEncoder
+from model.kcot import KCOT
+from model.model import RAM, Labels, Recognition
+from model.zero_shot import ZeroShotCLIP
+
+__all__ = ["RAM", "Labels", "Recognition", "ZeroShotCLIP", "block_indices", "build_model", "build_zero_shot", "load_towers"]
+
+
+def load_towers(cfg) -> ClipTowers:
+    """The configured frozen CLIP. Raises `clip.load.WeightsError` where it cannot be had."""
+    return load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, seed=cfg.SOLVER.SEED)
+
+
+def build_model(cfg, towers: ClipTowers) -> RAM:
+    """RAM around the given towers, with what is trained newly drawn from torch's global random state."""
+    vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
+    adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
+    prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
+    trunk = ImageTrunk(
+        towers.visual,
+        adapted=adapted,
+        saa_blocks=block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER"),
+        ladder_factor=cfg.MODEL.LADDER_FACTOR,
+    )
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted)
+    return RAM(
+        trunk=trunk,
+        text=text,
+        adapter=LadderLocalAdapter(
+            adapted,
+            width=trunk.width,
+            joint_width=text.joint_width,
+            mask_kernel=cfg.MODEL.KERNEL_SIZE,
+            ladder_factor=cfg.MODEL.LADDER_FACTOR,
+        ),
+        visual_prompts=DeepPrompts(adapted, count=cfg.MODEL.VISION_ADAPT, width=trunk.width),
+        label_prompts=DeepPrompts(prompted, count=cfg.MODEL.TEXT_CTX, width=text.width),
+        kcot=KCOT(
+            scale=towers.logit_scale,
+            reg=cfg.MODEL.OT_REG,
+            reg_teacher=cfg.MODEL.OT_REGSC,
+            presence_temperature=cfg.MODEL.LPD_TEMPERATURE,
+            sharpness=cfg.MODEL.TKT_SHARPNESS,
+            max_iter=cfg.MODEL.OT_ITER,
+            tol=cfg.MODEL.OT_TOL,
+            stop=cfg.MODEL.OT_STOP,
+        ),
+        local_temperature=cfg.MODEL.TEMPERATURE,
+        global_temperature=cfg.MODEL.TEMPERATURE_GLOBAL,
+    )
+
+
+def build_zero_shot(cfg, model: RAM) -> ZeroShotCLIP:
+    """Zero-shot CLIP on the towers of `model`, which it shares."""
+    return ZeroShotCLIP(
+        model.trunk,
+        model.text,
+        scale=model.kcot.scale,
+        input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),
+        clip_norm=(cfg.MODEL.CLIP_MEAN, cfg.MODEL.CLIP_STD),
+    )
+
+
+def block_indices(spec: Sequence[int], depth: int, key: str) -> tuple[int, ...]:
+    """0-based blocks of a tower: (9, 10, 11) as they are, (-1,) none, (n, -1) the first n.
+
+    Raises:
+        ValueError: naming `key`, if the tower of `depth` blocks has no such block.
+    """
+    spec = tuple(spec)
+    if len(spec) == 2 and spec[1] == -1:
+        spec = tuple(range(spec[0]))
+    elif spec == (-1,):
+        spec = ()
+    if any(not 0 <= index < depth for index in spec) or len(set(spec)) < len(spec):
+        raise ValueError(f"{key} is {list(spec)}, but the tower has blocks 0 to {depth - 1}, each to be named once")
+    return tuple(sorted(spec))

@@ -1,0 +1,108 @@
+"""The text tower of the frozen CLIP: label names to label features, with and without label prompts.
+
+The tower is causal and a feature is read at the end-of-text token, so nothing behind the longest name's
+end is computed. Whatever does not depend on the prompts is computed once for a list of names and kept.
+
+C labels, T tokens up to the longest name's end, W trunk width, D joint width, P prompts.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from clip.blocks import run_block
+
+__all__ = ["Prefix", "TextEncoder"]
+
+KEPT_LISTS = 8  # label lists whose constants are kept
+
+
+class Prefix(NamedTuple):
+    """What the names alone decide."""
+
+    x: Tensor  # (C, T, W), in front of the first prompted block
+    ends: Tensor  # (C,), position of the end-of-text token
+    plain: Tensor  # (C, D), features of the frozen tower without prompts, not normalised
+
+
+class TextEncoder(nn.Module):
+    """Label names to features in the joint space.
+
+    Args:
+        text: open_clip's text tower: token_embedding, positional_embedding, transformer, ln_final, text_projection.
+        tokenize: texts to (C, context) token ids.
+        template: such as "A photo of a {}."; filled with each name.
+        prompted: 0-based blocks that may hold prompts.
+    """
+
+    def __init__(
+        self, text: nn.Module, tokenize: Callable[[list[str]], Tensor], *, template: str, prompted: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.text, self.tokenize, self.template = text, tokenize, template
+        self.blocks = list(text.transformer.resblocks)  # a plain list: registered below `text` already
+        self.fork = min(prompted, default=len(self.blocks))
+        self._kept: OrderedDict[tuple, Prefix] = OrderedDict()
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.text.token_embedding.weight.shape[1]
+
+    @property
+    def joint_width(self) -> int:
+        """D."""
+        return self.text.text_projection.shape[1]
+
+    def forward(self, names: Sequence[str], prompts: Mapping[int, Tensor]) -> Tensor:
+        """Features (C, D) of the names, not normalised; `prompts` maps blocks to (P, W), shared by all labels."""
+        x, ends, plain = self.prefix(names)
+        if not prompts:
+            return plain
+        for index in range(self.fork, len(self.blocks)):
+            x = self._prompted_block(self.blocks[index], x, prompts.get(index))
+        return self._pool(x, ends)
+
+    def prefix(self, names: Sequence[str]) -> Prefix:
+        """What the names alone decide, computed once for each of the latest lists of names."""
+        device = self.text.positional_embedding.device
+        key = (tuple(names), device)
+        if key not in self._kept:
+            self._kept[key] = self._encode_prefix(names, device)
+            if len(self._kept) > KEPT_LISTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    @torch.no_grad()
+    def _encode_prefix(self, names: Sequence[str], device: torch.device) -> Prefix:
+        # Kept for later calls, which may run at another precision: full precision, whoever asks first.
+        with torch.autocast(device.type, enabled=False):
+            tokens = self.tokenize([self.template.format(name) for name in names]).to(device)
+            ends = tokens.argmax(-1)  # end-of-text has the largest id
+            tokens = tokens[:, : int(ends.max()) + 1]
+            x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]
+            for block in self.blocks[: self.fork]:
+                x = run_block(block, x, causal=True)
+            rest = x
+            for block in self.blocks[self.fork :]:
+                rest = run_block(block, rest, causal=True)
+            return Prefix(x, ends, self._pool(rest, ends))
+
+    def _prompted_block(self, block: nn.Module, x: Tensor, prompts: Tensor | None) -> Tensor:
+        """Eq. (2): prompts stand behind start-of-text for one block. The context does not grow: tokens that
+        they would push out at its end sit the block out."""
+        if prompts is None:
+            return run_block(block, x, causal=True)
+        count = len(prompts)
+        kept = min(x.shape[1], len(self.text.positional_embedding) - count)
+        sequence = torch.cat([x[:, :1], prompts.to(x.dtype).expand(len(x), -1, -1), x[:, 1:kept]], 1)
+        out = run_block(block, sequence, causal=True)
+        return torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:].to(out.dtype)], 1)
+
+    def _pool(self, x: Tensor, ends: Tensor) -> Tensor:
+        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
+        return self.text.ln_final(last) @ self.text.text_projection

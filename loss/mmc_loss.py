@@ -1,0 +1,22 @@
+"""Multi-matching contrastive (MMC) loss: every present label of a batch against all labels of all images.
+
+RAM (CVPR 2025), Section 3.4, Eq. (13).
+"""
+
+from torch import Tensor
+
+__all__ = ["mmc_loss"]
+
+
+def mmc_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """-(1/|Pos|) sum over (b, j) in Pos of log(exp(P_bj) / sum_b'j' exp(P_b'j')), Eq. (13); a scalar, float32.
+
+    The denominator runs over the whole flattened batch, positives included. Without any positive the loss is 0.
+
+    Args:
+        logits: (B, C), divided by their temperature.
+        targets: (B, C), 1 where the label is present, else 0.
+    """
+    logits, targets = logits.float(), targets.float()
+    positives = targets.sum()
+    return (positives * logits.flatten().logsumexp(0) - (targets * logits).sum()) / positives.clamp(min=1)
