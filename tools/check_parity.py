@@ -204,13 +204,14 @@ class Recomputed:
             ParameterGroups(*self.model.trained_parts()), lr=lr[1], adapter_factor=lr[0] / lr[1], lr_sgd=lr[2],
             weight_decay=decay, weight_decay_sgd=decay, momentum=float(self.file["trajectory/momentum"]),
         )  # fmt: skip
+        unscaled = torch.amp.GradScaler("cpu", enabled=False)
         losses = []
         for _ in self.file["trajectory/loss"]:
             _, loss = self.loss()
             losses.append(loss.item())
             pair.zero_grad()
             loss.backward()
-            pair.step()
+            pair.step(unscaled)
         yield "trajectory", "trajectory/loss", torch.tensor(losses)
         self.model.eval()
         with torch.no_grad():

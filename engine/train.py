@@ -1,0 +1,139 @@
+"""One epoch of training: forward, loss, backward, step, average, log."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from engine.ema import Ema
+from engine.optim import Optimizers
+
+__all__ = ["NonFiniteLossError", "Trainer"]
+
+
+class NonFiniteLossError(ValueError):
+    """The loss is NaN or infinite; names the epoch, the step and the images."""
+
+
+@dataclass
+class Trainer:
+    """What a training step needs.
+
+    Attributes:
+        model: has `encode_labels(names)` and `forward(images, labels, targets)` giving `local_logits`,
+            `global_logits` and `matching`.
+        loss: of logits (B, C) and targets (B, C).
+        loss_weight: of each of the two losses.
+        names: the seen labels, in the order of the targets' columns.
+        optimizers: over all trained parameters.
+        set_rates: sets the learning rates for a progress in epochs.
+        rates_per_step: the rates change in every step; otherwise they are constant within an epoch.
+        ema: average to update after every step, if any.
+        scaler: of the loss, disabled where the precision needs none.
+        device: where batches go.
+        autocast: dtype of mixed precision; None for float32 throughout.
+        log: called with the values of a log line every `log_period` steps and at the end of an epoch.
+        log_period: in steps.
+        progress_bar: shown on stderr.
+        step: optimiser steps so far.
+    """
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    loss_weight: float
+    names: Sequence[str]
+    optimizers: Optimizers
+    set_rates: Callable[[float], None]
+    rates_per_step: bool
+    ema: Ema | None
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    autocast: torch.dtype | None
+    log: Callable[..., None]
+    log_period: int
+    progress_bar: bool = True
+    step: int = 0
+    _meter: "_Meter" = field(default_factory=lambda: _Meter())
+
+    def epoch(self, epoch: int, loader, first_batch: int = 0, after_step: Callable[[int], None] | None = None) -> None:
+        """Trains through one epoch.
+
+        Args:
+            epoch: from 1.
+            loader: batches with `images`, `targets` and `paths`, positioned at `first_batch` of this epoch.
+            first_batch: batches of the epoch that are done already, when a killed run goes on.
+            after_step: called with the number of batches done after every step.
+
+        Raises:
+            NonFiniteLossError: at the first loss that is NaN or infinite; nothing is updated by it.
+        """
+        self.model.train()
+        total = first_batch + len(loader)
+        bar = tqdm(loader, f"epoch {epoch}", total, initial=first_batch, disable=not self.progress_bar, unit="batch")
+        for done, batch in enumerate(bar, start=first_batch + 1):
+            self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
+            loss = self._train_step(batch, epoch)
+            if done % self.log_period == 0 or done == total:
+                self.log(epoch=epoch, step=self.step, **self._values())
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+            if after_step is not None:
+                after_step(done)
+
+    def _train_step(self, batch, epoch: int) -> Tensor:
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            labels = self.model.encode_labels(self.names)
+            found = self.model(images, labels, targets)
+        local_loss, global_loss = self.loss(found.local_logits, targets), self.loss(found.global_logits, targets)
+        loss = self.loss_weight * (local_loss + global_loss)
+        if not math.isfinite(loss.item()):  # host-device sync
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} in epoch {epoch}, step {self.step + 1}, images {', '.join(batch.paths)}"
+            )
+        self.optimizers.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.optimizers.step(self.scaler)
+        if self.ema is not None:
+            self.ema.update()
+        self.step += 1
+        self._meter.add(len(images), loss=loss, loss_local=local_loss, loss_global=global_loss,
+                        solver_iterations=found.matching.iterations.float().mean(),
+                        solver_error=found.matching.error.mean())  # fmt: skip
+        return loss
+
+    def _values(self) -> dict[str, float]:
+        values = self._meter.read()
+        values |= {f"lr_{name}": rate for name, rate in self.optimizers.rates().items()}
+        values["temperature_local"] = self.model.local_temperature.item()
+        values["temperature_global"] = self.model.global_temperature.item()
+        if self.device.type == "cuda":
+            values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return values
+
+
+class _Meter:
+    """Means since the last reading, kept on the device until then; and images per second."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps, self._images, self._begun = 0, 0, time.perf_counter()
+
+    def add(self, images: int, **values: Tensor) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._steps += 1
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        means = {name: (total / self._steps).item() for name, total in self._sums.items()}  # host-device sync
+        means["images_per_second"] = self._images / (time.perf_counter() - self._begun)
+        self._clear()
+        return means
