@@ -1,5 +1,6 @@
 """Scoring images by several methods under several label lists."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from engine.metrics import measure
 from engine.results import Result
 
-__all__ = ["Method", "Protocol", "Scored", "evaluate", "find", "score_images"]
+__all__ = ["Method", "Protocol", "Scored", "evaluate", "find", "methods_of", "protocols_of", "score_images"]
 
 
 class Method(NamedTuple):
@@ -43,26 +44,37 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def score_images(
-    method: Method, protocol: Protocol, *, device: torch.device, autocast: torch.dtype | None, progress_bar: bool = True
-) -> Scored:
-    """The method's scores for every image of the protocol; labels are encoded once."""
-    scores, targets, images = [], [], []
-    bar = tqdm(protocol.loader, f"{method.name}, {protocol.name}", disable=not progress_bar, unit="batch", leave=False)
-    with method.weights(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        labels = method.encode(protocol.labels)
+    methods: Sequence[Method], protocol: Protocol, *, device: torch.device, autocast: torch.dtype | None,
+    progress_bar: bool = True,
+) -> dict[str, Scored]:  # fmt: skip
+    """Every method's scores for every image of the protocol; labels are encoded and images read once."""
+    labels, scores = {}, {method.name: [] for method in methods}
+    targets, images = [], []
+    bar = tqdm(protocol.loader, protocol.name, disable=not progress_bar, unit="batch", leave=False)
+    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         for batch in bar:
-            found = method.score(batch.images.to(device, non_blocking=True), labels)
-            scores.append(found.float().cpu().numpy())  # host-device sync
+            pixels = batch.images.to(device, non_blocking=True)
+            for method in methods:
+                with method.weights():
+                    if method.name not in labels:
+                        labels[method.name] = method.encode(protocol.labels)
+                    found = method.score(pixels, labels[method.name])
+                scores[method.name].append(found.float().cpu().numpy())  # host-device sync
             targets.append(batch.targets.numpy().astype(np.uint8))
             images.extend(batch.paths)
-    return Scored(np.concatenate(scores), np.concatenate(targets), protocol.labels, tuple(images))
+    if skipped := getattr(protocol.loader, "skipped", []):
+        warnings.warn(f"{protocol.name} without {len(skipped)} unreadable images: {', '.join(skipped)}", stacklevel=2)
+    return {
+        name: Scored(np.concatenate(parts), np.concatenate(targets), protocol.labels, tuple(images))
+        for name, parts in scores.items()
+    }
 
 
 def evaluate(
     methods: Sequence[Method], protocols: Sequence[Protocol], *, device: torch.device, autocast: torch.dtype | None,
-    progress_bar: bool = True, keep: Callable[[Method, Protocol, Scored], None] | None = None,
+    progress_bar: bool = True, keep: Callable[[str, str, Scored], None] | None = None,
 ) -> list[Result]:  # fmt: skip
-    """The metrics of every method under every protocol.
+    """The metrics of every method under every protocol, in their order, method by method.
 
     Args:
         methods: rows; modules behind them are in evaluation mode.
@@ -70,17 +82,44 @@ def evaluate(
         device: where images go.
         autocast: dtype of mixed precision; None for float32.
         progress_bar: shown on stderr.
-        keep: called with the raw scores of each combination.
+        keep: called with method, protocol and raw scores of each combination.
     """
-    results = []
-    for method in methods:
-        for protocol in protocols:
-            scored = score_images(method, protocol, device=device, autocast=autocast, progress_bar=progress_bar)
+    results = {}
+    for protocol in protocols:
+        scored = score_images(methods, protocol, device=device, autocast=autocast, progress_bar=progress_bar)
+        for name, found in scored.items():
             if keep is not None:
-                keep(method, protocol, scored)
-            metrics = measure(scored.scores, scored.targets)
-            results.append(Result(method.name, protocol.name, metrics, protocol.labels))
-    return results
+                keep(name, protocol.name, found)
+            metrics = measure(found.scores, found.targets)
+            results[name, protocol.name] = Result(name, protocol.name, metrics, protocol.labels)
+    return [results[method.name, protocol.name] for method in methods for protocol in protocols]
+
+
+def methods_of(model, zero_shot, ema=None) -> list[Method]:
+    """The usual rows: zero-shot CLIP, RAM, and RAM with averaged weights where there are any.
+
+    Args:
+        model: RAM, in evaluation mode.
+        zero_shot: zero-shot CLIP on the same towers.
+        ema: has `applied()`, a context in which the model computes with the averages.
+    """
+
+    def score(images: Tensor, labels: Any) -> Tensor:
+        return model(images, labels).scores
+
+    rows = [Method("zero-shot CLIP", zero_shot.encode_labels, zero_shot), Method("RAM", model.encode_labels, score)]
+    return rows if ema is None else [*rows, Method("RAM (EMA)", model.encode_labels, score, ema.applied)]
+
+
+def protocols_of(vocabulary, loaders: Mapping[str, Iterable]) -> list[Protocol]:
+    """ZSL and GZSL, each with its labels.
+
+    Args:
+        vocabulary: has `unseen` and `all`, tuples of names.
+        loaders: by protocol.
+    """
+    labels = {"ZSL": vocabulary.unseen, "GZSL": vocabulary.all}
+    return [Protocol(name, labels[name], loader) for name, loader in loaders.items()]
 
 
 def find(results: Sequence[Result], method: str, protocol: str) -> Mapping[str, float]:

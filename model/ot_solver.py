@@ -60,6 +60,8 @@ def sinkhorn(
     with torch.autocast(cost.device.type, enabled=False):
         cost, mu, nu = cost.to(dtype), mu.to(dtype), nu.to(dtype)
         steep = cost.abs().amax((1, 2)) > LARGEST_EXPONENT * reg  # (B,)
+        if stop == "batch":
+            steep = steep.any().expand_as(steep)  # images that wait for each other count the same iterations
         if not steep.any():  # host-device sync
             return _scaling(cost, mu, nu, reg, max_iter, tol, stop)
         if steep.all():

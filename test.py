@@ -1,0 +1,101 @@
+"""Tests RAM beside zero-shot CLIP: python test.py --config_file configs/coco.yml [KEY VALUE ...].
+
+Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, and writes its results beside it.
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from yacs.config import CfgNode
+
+from configs import ConfigError, load_config
+from datasets import build_test
+from engine import cli
+from engine.checkpoint import CheckpointError, load_checkpoint
+from engine.ema import Ema
+from engine.evaluate import Scored, evaluate, methods_of, protocols_of
+from engine.log import RunLog
+from engine.results import format_table, write_results, write_scores
+from engine.run import autocast_dtype, newest_run, resolve_device
+from model import build_model, build_zero_shot, load_towers
+
+
+def checkpoint_path(cfg: CfgNode) -> Path:
+    """TEST.WEIGHT, or the newest run's best or last checkpoint."""
+    if cfg.TEST.WEIGHT:
+        return Path(cfg.TEST.WEIGHT)
+    name = "best.pth" if cfg.SOLVER.SELECT == "best" else "checkpoint.pth"
+    folder = newest_run(cfg.OUTPUT_DIR, name)
+    if folder is None:
+        raise CheckpointError(f"no run with a {name} in {cfg.OUTPUT_DIR}: train first, or set TEST.WEIGHT")
+    return folder / name
+
+
+def restored(cfg: CfgNode, content: dict, path: Path):
+    """The model of a checkpoint, in evaluation mode, its averaged weights if it has any, and zero-shot CLIP."""
+    device, towers = resolve_device(cfg.DEVICE), load_towers(cfg)
+    if content["clip"] != towers.identity:
+        raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
+    trained = CfgNode.load_cfg(content["config"])
+    for section in ("MODEL", "INPUT"):
+        for key, value in trained[section].items():
+            if key != "CLIP_WEIGHTS" and cfg[section][key] != value:
+                warnings.warn(f"{section}.{key} was {value} in training and is {cfg[section][key]} now", stacklevel=1)
+    model = build_model(cfg, towers).to(device).eval()
+    try:
+        model.load_trained_state(content["model"])
+    except ValueError as error:
+        way_out = f"test with the run's own configuration, --config_file {path.parent / 'config.yml'}"
+        raise CheckpointError(f"{path}: {error}; {way_out}") from error
+    ema = None
+    if content["ema"] is not None:
+        ema = Ema(model.trained_state(), decay=cfg.MODEL.EMA_DECAY)
+        ema.load_state_dict(content["ema"])
+    return model, ema, build_zero_shot(cfg, model).to(device)
+
+
+def test(cfg: CfgNode) -> None:
+    """Prints the table of results, and writes it and, if asked for, the raw scores."""
+    if cfg.TEST.SPLIT not in ("test", "val"):
+        raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
+    path = checkpoint_path(cfg)
+    content = load_checkpoint(path)
+    vocabulary, loaders = build_test(cfg, cfg.TEST.SPLIT)
+    if list(vocabulary.seen) != content["seen"]:
+        warnings.warn(
+            f"{path} was trained on other seen labels ({len(content['seen'])}) than the benchmark's "
+            f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
+        )  # fmt: skip
+    model, ema, zero_shot = restored(cfg, content, path)
+    folder = path.parent / cfg.TEST.SPLIT
+    folder.mkdir(exist_ok=True)
+
+    def keep(method: str, protocol: str, scored: Scored) -> None:
+        if cfg.TEST.SAVE_SCORES:
+            name = f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"
+            write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
+
+    device = resolve_device(cfg.DEVICE)
+    results = evaluate(
+        methods_of(model, zero_shot, ema),
+        protocols_of(vocabulary, loaders),
+        device=device, autocast=autocast_dtype(cfg.TEST.AMP, device), keep=keep,
+    )  # fmt: skip
+    write_results(folder, results)
+    print(f"\n{cfg.DATASETS.NAMES}, {cfg.TEST.SPLIT} images\n{format_table(results)}\n\nresults: {folder}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as TEST.WEIGHT FILE")
+    args = parser.parse_args()
+    test(load_config(args.config_file, args.opts))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,76 @@
+"""KCOT piece by piece against NumPy."""
+
+import numpy as np
+import torch
+
+from model.kcot import KCOT, label_presence, matching_cost, teacher_assignment, transfer_knowledge
+
+
+def softmax(x, axis):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def similarities(seed=0):
+    return 0.4 * torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(seed)) - 0.1
+
+
+def kcot(**changes):
+    settings = {"scale": 100.0, "reg": 0.1, "reg_teacher": 0.05, "presence_temperature": 0.1, "sharpness": 20.0,
+                "max_iter": 100, "tol": 1e-3, "stop": "image"}  # fmt: skip
+    return KCOT(**settings | changes)
+
+
+def test_cost_is_one_minus_the_softmax_over_labels():
+    s = similarities()
+    expected = 1 - softmax(100 * s.double().numpy(), 2)
+    np.testing.assert_allclose(matching_cost(s, 100.0).numpy(), expected, atol=1e-5)
+
+
+def test_presence_is_the_softmax_over_regions_of_the_best_label():
+    s = similarities()
+    expected = softmax(s.double().numpy().max(2) / 0.1, 1)
+    np.testing.assert_allclose(label_presence(s, 0.1).numpy(), expected, rtol=1e-5)
+
+
+def test_teacher_assignment_is_a_softmax_over_labels_then_over_regions():
+    generator = torch.Generator().manual_seed(0)
+    regions, labels = torch.randn(2, 6, 8, generator=generator), torch.randn(4, 8, generator=generator)
+    r, t = (x.double().numpy() / np.linalg.norm(x.double().numpy(), axis=-1, keepdims=True) for x in (regions, labels))
+    expected = softmax(20 * softmax(100 * (r @ t.T), 2), 1)
+    found = teacher_assignment(3 * regions, labels / 7, scale=100.0, sharpness=20.0)  # norms do not matter
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-4)
+
+
+def test_knowledge_lowers_the_cost_of_present_labels_only_beyond_a_constant():
+    cost, q = torch.rand(2, 6, 4), torch.rand(2, 6, 4).softmax(1)
+    targets = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 0]])
+    change = transfer_knowledge(cost, q, targets, 0.05) - cost
+    present = targets[:, None, :].expand(2, 6, 4) > 0
+    torch.testing.assert_close(change[present], -0.05 * q.log()[present])
+    torch.testing.assert_close(change[~present], torch.full_like(change[~present], -0.05 * q.min().log().item()))
+
+
+def test_reg_is_lambda_1_at_test_and_the_sum_of_both_with_targets():
+    s, q = similarities(), torch.rand(2, 6, 4).softmax(1)
+    assert kcot()(s).reg == 0.1
+    assert abs(kcot()(s, q, torch.ones(2, 4)).reg - 0.15) < 1e-12
+
+
+def test_columns_of_the_plan_sum_to_one_over_the_number_of_labels():
+    match = kcot()(similarities())
+    torch.testing.assert_close(match.plan.sum(1), torch.full((2, 4), 0.25))
+
+
+def test_plan_favours_the_regions_that_the_teacher_names():
+    s, q = torch.zeros(1, 5, 3), torch.full((1, 5, 3), 0.05)
+    q[0, 2, 1] = 0.8
+    plan = kcot()(s, q, torch.tensor([[0, 1, 0]])).plan[0]
+    assert plan[:, 1].argmax() == 2
+    assert plan[2, 1] > 1.5 * plan[0, 1]
+    assert plan[2, 0] < plan[0, 0]
+
+
+def test_no_gradient_flows_through_the_matching():
+    s = similarities().requires_grad_()
+    assert not kcot()(s).plan.requires_grad

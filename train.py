@@ -1,0 +1,196 @@
+"""Trains RAM: python train.py --config_file configs/coco.yml [--resume auto] [KEY VALUE ...].
+
+Every run gets a folder of its own in OUTPUT_DIR: config.yml, environment.json, log.jsonl, checkpoint.pth and the
+results of each evaluation. `--resume auto` goes on with the newest unfinished run of the configuration.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from configs import ConfigError, load_config
+from datasets import build_test, build_train
+from engine import cli
+from engine.atomic import atomic_write
+from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
+from engine.ema import Ema
+from engine.evaluate import evaluate, find, methods_of, protocols_of
+from engine.log import RunLog
+from engine.optim import ParameterGroups, optimizers, set_rates
+from engine.results import format_table, write_results
+from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
+from engine.train import Trainer
+from loss import build_loss
+from model import build_model, build_zero_shot, load_towers
+
+CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
+FREE_ON_RESUME = ("DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST",
+                  "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS")  # fmt: skip
+
+
+class Run:
+    """A training run: model, data, optimisers, and where it stands."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.device = resolve_device(cfg.DEVICE)
+        self.vocabulary, self.loader = build_train(cfg)
+        self.split = "val" if cfg.DATASETS.VAL else "test"
+        if cfg.SOLVER.SELECT not in ("last", "best") or (cfg.SOLVER.SELECT == "best" and self.split == "test"):
+            raise ConfigError(f"SOLVER.SELECT is {cfg.SOLVER.SELECT!r}: last, or best if DATASETS.VAL is set")
+        self.protocols = protocols_of(*build_test(cfg, self.split))
+        self.loss = build_loss(cfg)
+
+        towers = load_towers(cfg)
+        self.clip = towers.identity
+        torch.manual_seed(cfg.SOLVER.SEED)
+        self.model = build_model(cfg, towers).to(self.device)
+        self.zero_shot = build_zero_shot(cfg, self.model).to(self.device)
+        self.optimizers = optimizers(
+            ParameterGroups(*self.model.trained_parts()),
+            lr=cfg.SOLVER.BASE_LR, adapter_factor=cfg.SOLVER.ADAPTER_FACTOR, lr_sgd=cfg.SOLVER.BASE_LR_SGD,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_sgd=cfg.SOLVER.WEIGHT_DECAY_SGD,
+            momentum=cfg.SOLVER.MOMENTUM,
+        )  # fmt: skip
+        self.ema = None
+        if cfg.MODEL.USE_EMA:  # the release copies the global temperature instead of averaging it
+            self.ema = Ema(self.model.trained_state(), decay=cfg.MODEL.EMA_DECAY, copied={"global_temperature"})
+        self.autocast = autocast_dtype(cfg.SOLVER.AMP, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
+        self.config, self.template = cfg.dump(), cfg.MODEL.TEMPLATE
+        self.epoch, self.batch, self.step, self.best = 1, 0, 0, -1.0  # the epoch under way and its batches done
+
+    def train(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
+        """Trains what is left, evaluating and saving as it goes."""
+        trainer = Trainer(
+            model=self.model, loss=self.loss, loss_weight=cfg.MODEL.LOSS_WEIGHT, names=self.vocabulary.seen,
+            optimizers=self.optimizers, rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
+            set_rates=partial(
+                set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_FACTOR,
+                length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS,
+            ),
+            ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
+            log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD, step=self.step,
+        )  # fmt: skip
+
+        def after_step(done: int) -> None:
+            self.batch, self.step = done, trainer.step
+            if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+                self.save(folder / CHECKPOINT)
+
+        while self.epoch <= cfg.SOLVER.MAX_EPOCHS:
+            if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
+                self.ema.reset()
+            self.loader.set_position(self.epoch, self.batch)
+            if self.batch < len(self.loader):
+                trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                self.save(folder / CHECKPOINT)
+            if self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS:
+                self.evaluate(cfg, folder, log)
+            self.epoch, self.batch = self.epoch + 1, 0
+            self.save(folder / CHECKPOINT)
+
+    def evaluate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
+        """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
+        self.model.eval()
+        rows = methods_of(self.model, self.zero_shot, self.ema)
+        autocast = autocast_dtype(cfg.TEST.AMP, self.device)
+        results = evaluate(rows, self.protocols, device=self.device, autocast=autocast)
+        print(f"\n{cfg.DATASETS.NAMES}, {self.split} images, after epoch {self.epoch}\n{format_table(results)}")
+        write_results(folder / self.split / f"epoch-{self.epoch}", results)
+        for result in results:
+            summary = {f"{result.method}/{result.protocol}/{key}": v for key, v in result.metrics.summary.items()}
+            log.write(self.split, epoch=self.epoch, step=self.step, **summary)
+            precision = zip(result.names, result.metrics.per_class["AP"].tolist(), strict=True)
+            log.table(f"{self.split}/{result.method}/{result.protocol}", ["label", "AP"], list(precision))
+        reached = find(results, rows[-1].name, "GZSL")["F1@3"]
+        if cfg.SOLVER.SELECT == "best" and reached > self.best:
+            self.best = reached
+            self.save(folder / BEST)
+
+    def save(self, path: Path) -> None:
+        """Writes what was trained and where the run stands; no frozen weights."""
+        content = {
+            "model": self.model.trained_state(), "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizers": self.optimizers.state_dict(), "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best,
+            "random": random_state(), "config": self.config, "template": self.template,
+            "seen": list(self.vocabulary.seen), "unseen": list(self.vocabulary.unseen), "clip": self.clip,
+        }  # fmt: skip
+        save_checkpoint(path, content)
+
+    def restore(self, path: Path) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            CheckpointError: if it belongs to another configuration, vocabulary or CLIP.
+        """
+        content = load_checkpoint(path)
+        for key, here in (("clip", self.clip), ("seen", list(self.vocabulary.seen))):
+            if content[key] != here:
+                raise CheckpointError(f"{path} was trained with other {key}: {content[key]}, here {here}")
+        _require_same_config(content["config"], self.config, path)
+        self.model.load_trained_state(content["model"])
+        self.optimizers.load_state_dict(content["optimizers"])
+        self.scaler.load_state_dict(content["scaler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(content["ema"])
+        self.epoch, self.batch, self.step, self.best = (content[k] for k in ("epoch", "batch", "step", "best"))
+        set_random_state(content["random"])
+
+
+def _require_same_config(theirs: str, ours: str, path: Path) -> None:
+    left, right = _flat(CfgNode.load_cfg(theirs)), _flat(CfgNode.load_cfg(ours))
+    for key in sorted(left.keys() | right.keys()):
+        free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
+        if not free and left.get(key) != right.get(key):
+            raise CheckpointError(f"{path} was trained with {key} {left.get(key)}, here it is {right.get(key)}")
+
+
+def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}": value}
+    return flat
+
+
+def resumable(output_dir: str, resume: str) -> Path | None:
+    """The run folder that --resume asks for; None where "auto" finds no run that was begun."""
+    folder = newest_run(output_dir, CHECKPOINT) if resume == "auto" else Path(resume)
+    if folder is not None and not (folder / CHECKPOINT).is_file():
+        raise CheckpointError(f"{folder} holds no {CHECKPOINT} to resume from")
+    return folder
+
+
+def train(cfg: CfgNode, resume: str | None) -> None:
+    """One run from its first or its interrupted step to its last."""
+    run = Run(cfg)
+    folder = resumable(cfg.OUTPUT_DIR, resume) if resume else None
+    if folder is not None:
+        run.restore(folder / CHECKPOINT)
+    else:
+        folder = new_run(cfg.OUTPUT_DIR)
+        with atomic_write(folder / "config.yml", "w") as file:
+            file.write(run.config)
+        write_environment(folder)
+    project = cfg.WANDB_PROJ if cfg.WANDB else None
+    with RunLog(folder, wandb_project=project, wandb_config=_flat(cfg)) as log:
+        run.train(cfg, folder, log)
+    print(f"\nrun: {folder}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="auto|RUN", help="go on with a killed run")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as SOLVER.SEED 1")
+    args = parser.parse_args()
+    train(load_config(args.config_file, args.opts), args.resume)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
