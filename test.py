@@ -16,7 +16,7 @@ from datasets import build_test
 from engine import cli
 from engine.checkpoint import CheckpointError, load_checkpoint
 from engine.ema import Ema
-from engine.evaluate import Scored, evaluate, methods_of, protocols_of
+from engine.evaluate import Protocol, Scored, evaluate, methods_of
 from engine.log import RunLog
 from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, newest_run, resolve_device
@@ -63,7 +63,7 @@ def test(cfg: CfgNode) -> None:
         raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
     path = checkpoint_path(cfg)
     content = load_checkpoint(path)
-    vocabulary, loaders = build_test(cfg, cfg.TEST.SPLIT)
+    vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT)
     if list(vocabulary.seen) != content["seen"]:
         warnings.warn(
             f"{path} was trained on other seen labels ({len(content['seen'])}) than the benchmark's "
@@ -81,7 +81,7 @@ def test(cfg: CfgNode) -> None:
     device = resolve_device(cfg.DEVICE)
     results = evaluate(
         methods_of(model, zero_shot, ema),
-        protocols_of(vocabulary, loaders),
+        [Protocol(name, *rest) for name, rest in protocols.items()],
         device=device, autocast=autocast_dtype(cfg.TEST.AMP, device), keep=keep,
     )  # fmt: skip
     write_results(folder, results)

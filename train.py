@@ -18,7 +18,7 @@ from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
 from engine.ema import Ema
-from engine.evaluate import evaluate, find, methods_of, protocols_of
+from engine.evaluate import Protocol, evaluate, find, methods_of
 from engine.log import RunLog
 from engine.optim import ParameterGroups, optimizers, set_rates
 from engine.results import format_table, write_results
@@ -41,7 +41,8 @@ class Run:
         self.split = "val" if cfg.DATASETS.VAL else "test"
         if cfg.SOLVER.SELECT not in ("last", "best") or (cfg.SOLVER.SELECT == "best" and self.split == "test"):
             raise ConfigError(f"SOLVER.SELECT is {cfg.SOLVER.SELECT!r}: last, or best if DATASETS.VAL is set")
-        self.protocols = protocols_of(*build_test(cfg, self.split))
+        protocols = build_test(cfg, self.split).protocols
+        self.protocols = [Protocol(name, *rest) for name, rest in protocols.items()]
         self.loss = build_loss(cfg)
 
         towers = load_towers(cfg)

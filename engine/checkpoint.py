@@ -1,6 +1,5 @@
 """Checkpoints: files of tensors and plain values that are written whole or not at all and run no code when read."""
 
-import io
 import pickle
 import random
 import zipfile
@@ -37,11 +36,9 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
         CheckpointError: if a value is of another type, or the file cannot be written.
     """
     _require_plain(content, "content")
-    buffer = io.BytesIO()  # torch.save hides the reason of a failed write to a file behind its own
-    torch.save({"format": FORMAT, "version": VERSION, "content": content}, buffer)
     try:
         with atomic_write(path) as file:
-            file.write(buffer.getbuffer())
+            torch.save({"format": FORMAT, "version": VERSION, "content": content}, file)
     except WriteError as error:
         raise CheckpointError(str(error)) from error
 

@@ -68,7 +68,7 @@ class Ema:
         """
         if differing := sorted(state.keys() ^ self._averages.keys()):
             raise CheckpointError(f"the average in the checkpoint is of another model: {differing} on one side only")
-        for name, average in self._averages.items():
+        for name, average in self._averages.items():  # all of them before the first is overwritten
             if state[name].shape != average.shape:
                 shapes = f"{tuple(state[name].shape)}, here {tuple(average.shape)}"
                 raise CheckpointError(f"the average in the checkpoint is of another model: {name} is {shapes}")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from engine.metrics import measure
 from engine.results import Result
 
-__all__ = ["Method", "Protocol", "Scored", "evaluate", "find", "methods_of", "protocols_of", "score_images"]
+__all__ = ["Method", "Protocol", "Scored", "evaluate", "find", "methods_of", "score_images"]
 
 
 class Method(NamedTuple):
@@ -109,17 +109,6 @@ def methods_of(model, zero_shot, ema=None) -> list[Method]:
 
     rows = [Method("zero-shot CLIP", zero_shot.encode_labels, zero_shot), Method("RAM", model.encode_labels, score)]
     return rows if ema is None else [*rows, Method("RAM (EMA)", model.encode_labels, score, ema.applied)]
-
-
-def protocols_of(vocabulary, loaders: Mapping[str, Iterable]) -> list[Protocol]:
-    """ZSL and GZSL, each with its labels.
-
-    Args:
-        vocabulary: has `unseen` and `all`, tuples of names.
-        loaders: by protocol.
-    """
-    labels = {"ZSL": vocabulary.unseen, "GZSL": vocabulary.all}
-    return [Protocol(name, labels[name], loader) for name, loader in loaders.items()]
 
 
 def find(results: Sequence[Result], method: str, protocol: str) -> Mapping[str, float]:

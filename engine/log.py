@@ -64,8 +64,8 @@ class RunLog:
 
         Args:
             kind: such as train or test.
-            values: numbers (also as tensors and arrays of one element), strings, booleans, None, and lists and
-                dicts of them. NaN and infinities become null, since JSON has none.
+            values: numbers, strings, booleans, None, lists and dicts of them, tensors and arrays of any shape (0-d
+                ones are numbers). NaN and infinities become null, since JSON has none.
 
         Raises:
             LogError: if the line cannot be written.
@@ -108,7 +108,7 @@ class RunLog:
 def _plain(value: Any) -> Any:
     """The same in types that JSON has."""
     if isinstance(value, Tensor | np.ndarray | np.generic):
-        value = value.item() if value.size == 1 else value.tolist()
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -154,10 +154,13 @@ def _wandb_mode() -> str | None:
 
 
 def _in_netrc() -> bool:
+    """Whether the file that wandb would read has a key for its server."""
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+    named = os.environ.get("NETRC")
+    for path in (named,) if named else ("~/.netrc", "~/_netrc"):
         try:
-            return netrc.netrc(os.path.expanduser(path)).authenticators(host) is not None
-        except (TypeError, OSError, netrc.NetrcParseError):
+            entry = netrc.netrc(os.path.expanduser(path)).authenticators(host)
+        except (OSError, netrc.NetrcParseError):
             continue
+        return entry is not None and bool(entry[2])
     return False

@@ -101,8 +101,8 @@ def write_environment(folder: str | Path) -> None:
     Raises:
         WriteError: if it cannot be written.
     """
-    with atomic_write(Path(folder) / "environment.json") as file:
-        file.write(json.dumps(environment(), indent=2).encode() + b"\n")
+    with atomic_write(Path(folder) / "environment.json", "w") as file:
+        file.write(json.dumps(environment(), indent=2) + "\n")
 
 
 def resolve_device(name: str) -> torch.device:

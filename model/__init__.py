@@ -16,7 +16,7 @@ __all__ = ["RAM", "Labels", "Recognition", "ZeroShotCLIP", "block_indices", "bui
 
 def load_towers(cfg) -> ClipTowers:
     """The configured frozen CLIP. Raises `clip.load.WeightsError` where it cannot be had."""
-    return load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, seed=cfg.SOLVER.SEED)
+    return load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, image_size=tuple(cfg.INPUT.SIZE_TRAIN), seed=cfg.SOLVER.SEED)
 
 
 def build_model(cfg, towers: ClipTowers) -> RAM:

@@ -1,0 +1,195 @@
+"""Files of CLIP weights, and fitting what they hold to a model.
+
+TorchScript archives, PyTorch state dicts and safetensors become one dictionary of tensors. No code that a
+file may hold is run: pickles are read with `weights_only=True`, safetensors hold tensors only, and of a
+TorchScript archive nothing is called.
+
+Names are OpenAI's throughout: visual.*, transformer.*, token_embedding.weight, positional_embedding,
+ln_final.*, text_projection, logit_scale.
+"""
+
+import hashlib
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from clip.image import resize_positions
+
+__all__ = [
+    "Weights",
+    "WeightsError",
+    "canonical_name",
+    "fill_model",
+    "fingerprint",
+    "fit_image_size",
+    "read_weights",
+]
+
+OPENAI_ONLY = {"input_resolution", "context_length", "vocab_size"}  # OpenAI's archives carry them as buffers
+NOT_PARAMETERS = OPENAI_ONLY | {"attn_mask", "transformer.embeddings.position_ids"}
+
+
+class WeightsError(ValueError):
+    """CLIP weights that are missing, broken or of another architecture, or a backbone that is not supported."""
+
+
+class Weights(NamedTuple):
+    """What a file holds."""
+
+    tensors: dict[str, Tensor]  # parameters under OpenAI's names, in the precision of the file
+    openai: bool  # written by OpenAI, whose models use QuickGELU
+
+
+def read_weights(path: Path, published: Mapping[str, str]) -> Weights:
+    """The parameters in a file, on the CPU.
+
+    Reads OpenAI's TorchScript archives, plain state dicts, training checkpoints of open_clip
+    ({"state_dict": {"module. ..."}}) and safetensors.
+
+    Args:
+        path: .pt, .pth, .bin or .safetensors.
+        published: name of each file that OpenAI publishes -> its URL, whose last folder is its SHA-256.
+            An archive under such a name has to be that file.
+
+    Raises:
+        WeightsError: if the file is broken, holds something else, or would have to run code to be read.
+    """
+    download = f"; download {published[path.name]} again" if path.name in published else ""
+    try:
+        if _is_torchscript(path):
+            _check_published(path, published)
+        content = _read(path)
+    except WeightsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the readers raise whatever arbitrary bytes lead them to
+        raise WeightsError(f"cannot read the CLIP weights {path}: {_reason(error)}{download}") from error
+    state = _unwrap(content)
+    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(f"{path} holds no state dict of a CLIP; set MODEL.CLIP_WEIGHTS to a file that does")
+    tensors = {canonical_name(name): tensor for name, tensor in state.items()}
+    parameters = {name: tensor for name, tensor in tensors.items() if name not in NOT_PARAMETERS}
+    return Weights(parameters, openai=tensors.keys() >= OPENAI_ONLY)
+
+
+def canonical_name(name: str) -> str:
+    """OpenAI's name of a parameter; models of open_clip with a text tower of its own put it below "text."."""
+    return name.removeprefix("text.")
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hexadecimal) over names, shapes and float32 values; neither order nor half precision change it."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().float().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str) -> None:
+    """Loads the tensors of `read_weights` into a model, strictly: each parameter, and nothing else.
+
+    Raises:
+        WeightsError: opening with `complaint`, if names or shapes differ.
+    """
+    state = model.state_dict()
+    given = dict(tensors)
+    if "logit_scale" in given and given["logit_scale"].numel() == 1:
+        given["logit_scale"] = given["logit_scale"].reshape(())  # some save it as a vector of one
+    mismatch = _first_mismatch(given, {canonical_name(name): tensor for name, tensor in state.items()})
+    if mismatch is not None:
+        raise WeightsError(f"{complaint}: {mismatch}; set MODEL.BACKBONE to the architecture of these weights")
+    model.load_state_dict({name: given[canonical_name(name)] for name in state}, strict=True)
+
+
+def fit_image_size(visual: nn.Module, image_size: tuple[int, int]) -> None:
+    """Interpolates a ViT's positional embeddings for images of (height, width) pixels, and warns if it had to.
+
+    Raises:
+        WeightsError: if patches do not cover such images exactly.
+    """
+    grid = tuple(side // patch for side, patch in zip(image_size, visual.patch_size, strict=True))
+    if any(side % patch for side, patch in zip(image_size, visual.patch_size, strict=True)):
+        raise WeightsError(
+            f"images of {image_size[0]} x {image_size[1]} pixels cannot be cut into patches of "
+            f"{visual.patch_size[0]} x {visual.patch_size[1]}; change INPUT.SIZE_TRAIN and INPUT.SIZE_TEST"
+        )
+    made_for = tuple(visual.grid_size)
+    if grid == made_for:
+        return
+    positions = resize_positions(visual.positional_embedding.detach(), made_for, grid)
+    visual.positional_embedding = nn.Parameter(positions)
+    visual.image_size, visual.grid_size = tuple(image_size), grid
+    warnings.warn(
+        f"CLIP's positional embeddings are interpolated from {made_for[0]} x {made_for[1]} "
+        f"to {grid[0]} x {grid[1]} patches",
+        stacklevel=3,
+    )
+
+
+def _first_mismatch(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """The first difference in names and shapes in words, or None."""
+    for name, tensor in expected.items():
+        if name not in given:
+            return f"{name} is missing"
+        if given[name].shape != tensor.shape:
+            return f"{name} is {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+    return next((f"{name} is not part of it" for name in given if name not in expected), None)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if _is_torchscript(path):
+        with warnings.catch_warnings():
+            # torch.jit is deprecated, but the files that OpenAI published are what they are.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
+
+
+def _check_published(path: Path, published: Mapping[str, str]) -> None:
+    if path.name not in published:
+        return
+    url = published[path.name]
+    expected = url.split("/")[-2]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise WeightsError(
+            f"{path} is not the file that OpenAI published (SHA-256 {found[:12]}... instead of {expected[:12]}...): "
+            f"truncated or altered; download {url} again"
+        )
+
+
+def _unwrap(content: Any) -> dict[str, Any]:
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        return {}
+    distributed = all(name.startswith("module.") for name in content)
+    return {name.removeprefix("module.") if distributed else name: value for name, value in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if refused:
+        return f"it asks for {refused[1]}, and no code of a file is run; save its state dict instead"
+    return "broken, truncated, or not a file of weights"

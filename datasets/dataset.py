@@ -1,0 +1,81 @@
+"""Single images of a list with their targets, augmented under a random state of their own."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.images import open_image
+from datasets.records import DataError, Records
+from datasets.splits import targets
+from datasets.transforms import Transform
+
+__all__ = ["MultiLabelDataset", "Sample", "Unreadable"]
+
+
+class Sample(NamedTuple):
+    """One image (3, H, W) of a batch, its targets (C,), path and position in the records."""
+
+    image: Tensor
+    targets: Tensor
+    path: str
+    index: int
+
+
+class Unreadable(NamedTuple):
+    """What stands in for a sample: an exception raised in a worker would reach the user as a traceback."""
+
+    path: str
+    message: str
+
+
+class MultiLabelDataset(Dataset):
+    """Images and targets of records.
+
+    Args:
+        records: which images.
+        names: the C labels of the targets, in this order; others are left out.
+        transform: to (3, H, W), from PIL.
+        root: folder of the images.
+        seed: of the augmentation, for items (epoch, index); None where `transform` is not random.
+        skip_broken: whether a loader leaves out images that cannot be read, or stops.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        names: Sequence[str],
+        transform: Transform,
+        root: str,
+        *,
+        seed: int | None = None,
+        skip_broken: bool = False,
+    ) -> None:
+        self.records, self.names, self.transform, self.root = records, tuple(names), transform, root
+        self.seed, self.skip_broken = seed, skip_broken
+        self.targets = targets(records, names)  # (I, C) uint8
+
+    def __len__(self) -> int:
+        return len(self.records.images)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Sample | Unreadable:
+        """The sample at an index, or at (epoch, index) with a seed: then the same one on every call."""
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        path = self.records.images[index]
+        try:
+            image = open_image(path, self.root)
+        except DataError as error:
+            return Unreadable(path, str(error))
+        return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index)
+
+    def _transformed(self, image: Image, epoch: int, index: int) -> Tensor:
+        if self.seed is None:
+            return self.transform(image)
+        state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(state[0]))  # torch.manual_seed would also reset the GPU's
+            return self.transform(image)

@@ -1,0 +1,95 @@
+"""From a path in an annotation file to pixels.
+
+Annotation files hold paths of the machine they were made on (`/mnt/.../trainval2014/COCO_val2014_0.jpg`);
+`locate` finds the same image in the user's own folders.
+"""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from datasets import shapes
+from datasets.records import SHAPES, DataError
+
+__all__ = ["locate", "open_image"]
+
+
+def locate(path: str, root: str) -> Path:
+    r"""The file that `path` names, the first of these that exists.
+
+    1. the path as it is, if absolute, or relative to `root`;
+    2. ever shorter ends of it below `root`: `a/b/c.jpg`, `b/c.jpg`, `c.jpg`;
+    3. its file name in a folder of `root` (`train2014/`, `val2014/`), in alphabetical order.
+
+    The folders that exist are looked up once per folder of the annotation file. Backslashes separate folders.
+
+    Raises:
+        DataError: if there is none.
+    """
+    wanted = PurePosixPath(path.replace("\\", "/"))
+    for folder in _folders(str(wanted.parent), root):
+        candidate = os.path.join(folder, wanted.name)
+        if os.path.isfile(candidate):
+            return Path(candidate)
+    raise DataError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
+
+
+@lru_cache(maxsize=65_536)
+def _folders(parent: str, root: str) -> tuple[str, ...]:
+    """Existing folders where a file of the folder `parent` may be, in order of preference."""
+    parts = PurePosixPath(parent).parts
+    ends = (os.path.join(root, *parts[k:]) for k in range(len(parts) + 1))
+    return (*dict.fromkeys(end for end in ends if os.path.isdir(end)), *_subfolders(root))
+
+
+@lru_cache(maxsize=64)
+def _subfolders(root: str) -> tuple[str, ...]:
+    if not os.path.isdir(root):
+        return ()
+    with os.scandir(root) as entries:
+        return tuple(sorted(entry.path for entry in entries if entry.is_dir()))
+
+
+def open_image(reference: str, root: str) -> Image.Image:
+    """The image as RGB, 8 bits.
+
+    An alpha channel is dropped and EXIF orientation is not applied, as in the release, whose numbers are
+    from COCO and NUS files read that way. Greyscale of 16 bits is scaled to 8 (Pillow would clip it to white).
+
+    Args:
+        reference: a path, see `locate`, or a scene of the embedded world such as `shapes:test/17`.
+        root: the folder of the images.
+
+    Raises:
+        DataError: naming the file, if it is missing, truncated or no image.
+    """
+    if reference.startswith(SHAPES):
+        return _scene(reference)
+    path = locate(reference, root)
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(image)
+    except Exception as error:  # Pillow's decoders raise a dozen types
+        raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error
+
+
+def _scene(reference: str) -> Image.Image:
+    match = re.fullmatch(rf"{SHAPES}(\w+)/(\d+)", reference)
+    if match is None or match[1] not in shapes.SPLITS:
+        raise DataError(f"{reference!r} is no scene of the embedded world, such as 'shapes:test/17'")
+    try:
+        return shapes.scene(match[1], int(match[2])).image
+    except IndexError as error:
+        raise DataError(str(error)) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65_535) // 256).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert("RGB")

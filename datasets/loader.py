@@ -1,0 +1,180 @@
+"""Batches: the order of an epoch, and loaders that report a broken image in one line.
+
+What a training batch holds is a function of (seed, epoch, position) alone: not of the number of
+workers, of the batches before it, or of torch's global random state. So a resumed run goes on exactly.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from datasets.dataset import MultiLabelDataset, Sample, Unreadable
+from datasets.records import DataError
+
+__all__ = ["Batch", "EpochSampler", "Loader", "MultiLabelDataset", "TrainLoader", "test_loader", "train_loader"]
+
+
+class Batch(NamedTuple):
+    """Images with their targets.
+
+    `images` (B, 3, H, W) float32, normalised; `targets` (B, C) float32, 0 or 1, in the order of the data
+    set's `names`; `paths` as in the records; `indices` (B,) int64, positions in the records.
+    """
+
+    images: Tensor
+    targets: Tensor
+    paths: list[str]
+    indices: Tensor
+
+
+class Collated(NamedTuple):
+    """What a worker hands over; `batch` is None if no image could be read."""
+
+    batch: Batch | None
+    unreadable: list[Unreadable]
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index): each epoch in an order of its own, a function of (seed, epoch).
+
+    The pairs carry the epoch to workers that outlive it. The last images, too few for a batch, are left out
+    (others in every epoch with `reshuffle`).
+
+    Args:
+        size: number of images.
+        batch_size: images per batch.
+        seed: of the order.
+        reshuffle: False for the order of epoch 0 in every epoch, as in the release.
+    """
+
+    def __init__(self, size: int, batch_size: int, *, seed: int, reshuffle: bool) -> None:
+        self.size, self.batch_size, self.seed, self.reshuffle = size, batch_size, seed, reshuffle
+        self.epoch, self.first_batch = 0, 0
+
+    def __len__(self) -> int:
+        """Batches that are left of the epoch."""
+        return max(self.size // self.batch_size - self.first_batch, 0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch if self.reshuffle else 0)).permutation(self.size)
+        for batch in range(self.first_batch, self.size // self.batch_size):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in chosen]
+
+
+class Loader:
+    """Iterates over batches of a data set.
+
+    `dataset` is what it reads; `skipped` lists the paths that the latest pass left out because they could
+    not be read, in the order met.
+
+    Raises:
+        DataError: while iterating, naming the file, if an image cannot be read and the data set does not
+            skip those, or if none can be read.
+    """
+
+    def __init__(self, batches: DataLoader) -> None:
+        self.batches = batches
+        self.dataset: MultiLabelDataset = batches.dataset
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        """Batches of the next pass."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.skipped = []
+        for batch, unreadable in self.batches:
+            if unreadable and not self.dataset.skip_broken:
+                raise DataError(unreadable[0].message)
+            self.skipped += [image.path for image in unreadable]
+            if batch is not None:
+                yield batch
+        if len(self.skipped) == len(self.dataset):
+            raise DataError(f"none of the {len(self.skipped)} images can be read; {unreadable[0].message}")
+
+
+class TrainLoader(Loader):
+    """A loader that is told which epoch to deliver."""
+
+    def set_position(self, epoch: int, first_batch: int = 0) -> None:
+        """Sets what the next pass delivers: this epoch (from 0 or 1), from this batch (from 0) on."""
+        self.batches.batch_sampler.epoch, self.batches.batch_sampler.first_batch = epoch, first_batch
+
+
+def train_loader(
+    dataset: MultiLabelDataset, batch_size: int, workers: int, *, seed: int, reshuffle: bool
+) -> TrainLoader:
+    """Shuffled batches, all of the same size; see `EpochSampler`.
+
+    Args:
+        dataset: made with a seed.
+        batch_size: images per batch.
+        workers: processes, 0 for none; capped at the number of processor cores.
+        seed: of the order, not negative.
+        reshuffle: whether each epoch has an order of its own.
+
+    Raises:
+        DataError: if there are fewer images than one batch takes, or an argument is out of range.
+    """
+    if batch_size < 1:
+        raise DataError(f"SOLVER.IMS_PER_BATCH is {batch_size}; it has to be 1 or more")
+    if seed < 0:
+        raise DataError(f"SOLVER.SEED is {seed}; it has to be 0 or more")
+    if len(dataset) < batch_size:
+        raise DataError(
+            f"{dataset.records.source}: {len(dataset)} training images are fewer than one batch; "
+            f"SOLVER.IMS_PER_BATCH is {batch_size}"
+        )
+    sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle)
+    return TrainLoader(_batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0))
+
+
+def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int) -> Loader:
+    """All images once, in the order of the records; the last batch may be smaller.
+
+    Args:
+        dataset: with a transform that is not random.
+        batch_size: images per batch.
+        workers: processes, 0 for none; capped at the number of processor cores.
+
+    Raises:
+        DataError: if there are no images, or an argument is out of range.
+    """
+    if batch_size < 1:
+        raise DataError(f"TEST.IMS_PER_BATCH is {batch_size}; it has to be 1 or more")
+    if not len(dataset):
+        raise DataError(f"{dataset.records.source}: no image to evaluate has any of the {len(dataset.names)} labels")
+    return Loader(_batches(dataset, workers, batch_size=batch_size))
+
+
+def _batches(dataset: MultiLabelDataset, workers: int, **how: object) -> DataLoader:
+    return DataLoader(
+        dataset,
+        num_workers=_cap(workers),
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else every pass would draw from the global one
+        **how,
+    )
+
+
+def _cap(workers: int) -> int:
+    if workers < 0:
+        raise DataError(f"DATALOADER.NUM_WORKERS is {workers}; it has to be 0 or more")
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return min(workers, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def _collate(samples: list[Sample | Unreadable]) -> Collated:
+    unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+    read = [sample for sample in samples if isinstance(sample, Sample)]
+    if not read:
+        return Collated(None, unreadable)
+    images, hot, paths, indices = zip(*read, strict=True)
+    return Collated(Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices)), unreadable)

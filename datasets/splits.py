@@ -1,0 +1,85 @@
+"""The open-vocabulary protocol: which labels are seen and unseen, and which images test what."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datasets.records import DataError, Records
+
+__all__ = ["Vocabulary", "restrict", "targets", "vocabulary"]
+
+
+class Vocabulary(NamedTuple):
+    """Label names, each part in ASCII order (capitals first) as in the release."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The labels of generalised zero-shot evaluation: the seen ones, then the unseen ones."""
+        return self.seen + self.unseen
+
+
+def vocabulary(train: Records | None, test: Records, test_zsl: Records | None) -> Vocabulary:
+    """Seen and unseen labels of a data set.
+
+    Args:
+        train: its classes are the seen labels; None, for evaluation only: the classes of `test` that
+            `test_zsl` has not.
+        test: images with labels of both kinds.
+        test_zsl: its classes are the unseen labels; None: the classes of `test` that `train` has not.
+
+    Returns:
+        Two disjoint parts, both among the classes of `test`, whose further classes are in neither.
+
+    Raises:
+        DataError: if a part is empty, the parts overlap, `test` lacks a label, or `train` and `test_zsl`
+            are both None.
+    """
+    if train is None and test_zsl is None:
+        raise DataError("the unseen labels are known from DATASETS.TRAIN or from DATASETS.TEST_ZSL: set one of them")
+    unseen = set(test_zsl.classes) if test_zsl else set(test.classes) - set(train.classes)
+    seen = set(train.classes) if train else set(test.classes) - unseen
+    if not unseen:
+        raise DataError(f"no unseen labels: every class of {test.source} is also one of {train.source}")
+    if not seen:
+        raise DataError(f"no seen labels: every class of {test.source} is also one of {test_zsl.source}")
+    if seen & unseen:
+        raise DataError(f"{_some(seen & unseen)} in {train.source} and in {test_zsl.source}: seen or unseen?")
+    if lacking := (seen | unseen) - set(test.classes):
+        raise DataError(f"{_some(lacking)} not among the classes of {test.source}, which has to know every label")
+    return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
+
+
+def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Records:
+    """The records with the labels in `names` only.
+
+    Args:
+        records: any.
+        names: the labels to keep; they become the classes.
+        drop_empty: leave out images without any of them. With the unseen labels this gives the images
+            of zero-shot evaluation.
+    """
+    wanted = frozenset(names)
+    kept = [tuple(label for label in labels if label in wanted) for labels in records.labels]
+    pairs = [(i, k) for i, k in zip(records.images, kept, strict=True) if k or not drop_empty]
+    return Records(tuple(i for i, _ in pairs), tuple(k for _, k in pairs), tuple(names), records.source)
+
+
+def targets(records: Records, names: Sequence[str]) -> Tensor:
+    """Multi-hot targets (I, C), uint8: 1 where image i has label `names[c]`, a label not in `names` has no column."""
+    columns = {name: c for c, name in enumerate(names)}
+    ones = [(i, columns[label]) for i, row in enumerate(records.labels) for label in row if label in columns]
+    hot = torch.zeros(len(records.images), len(names), dtype=torch.uint8)
+    rows, cols = torch.tensor(ones, dtype=torch.long).view(-1, 2).unbind(1)
+    hot[rows, cols] = 1
+    return hot
+
+
+def _some(labels: Collection[str]) -> str:
+    """The first few of the labels and how many there are."""
+    first = ", ".join(repr(label) for label in sorted(labels)[:3])
+    return first if len(labels) <= 3 else f"{first} and {len(labels) - 3} more"

@@ -1,0 +1,203 @@
+"""Results as people and programs read them: a table, `results.json`, `results.csv`, `per_class.csv`, and scores.
+
+A file of scores is an `.npz` with exactly four arrays, of I images and C labels: `scores` (I, C) floating point,
+`targets` (I, C) in {0, 1}, `names` (C,) the labels and `images` (I,) the image files, both text.
+Every file is written as a whole or not at all (`engine/atomic.py`).
+"""
+
+import csv
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.atomic import WriteError, atomic_write
+from engine.metrics import Metrics, MetricsError, checked
+
+__all__ = [
+    "Result",
+    "ResultsError",
+    "Scores",
+    "ScoresError",
+    "format_table",
+    "read_scores",
+    "to_json",
+    "write_results",
+    "write_scores",
+]
+
+COLUMNS = ("P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "CF1@3", "OP", "OR", "OF1", "CP", "CR", "CF1")
+# what np.load and zipfile raise for broken files
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+class ResultsError(ValueError):
+    """Results that cannot be written; the message is one line."""
+
+
+class ScoresError(ValueError):
+    """Scores that are not as the module docstring says; the message is one line that begins with the path."""
+
+
+class Result(NamedTuple):
+    """Metrics of one method under one protocol.
+
+    Attributes:
+        method: such as "RAM" or "zero-shot CLIP".
+        protocol: such as "ZSL" or "GZSL".
+        metrics: of C classes.
+        names: the C labels, in the order of the classes.
+    """
+
+    method: str
+    protocol: str
+    metrics: Metrics
+    names: Sequence[str]
+
+
+class Scores(NamedTuple):
+    """A file of scores: scores (I, C) floating point, targets (I, C) bool, names (C) and images (I)."""
+
+    scores: np.ndarray
+    targets: np.ndarray
+    names: list[str]
+    images: list[str]
+
+
+def format_table(results: Sequence[Result]) -> str:
+    """A plain-text table, one row per result in the order given; percent with two decimals, no line break at the end.
+
+    Columns are those of `COLUMNS` that at least one result has, "-" where another lacks it.
+    """
+    columns = [name for name in COLUMNS if any(name in result.metrics.summary for result in results)]
+    rows = [["method", "protocol", *columns]]
+    for method, protocol, metrics, _ in results:
+        rows.append(
+            [method, protocol, *(f"{metrics.summary[c]:.2f}" if c in metrics.summary else "-" for c in columns)]
+        )
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    align = [str.ljust, str.ljust, *[str.rjust] * len(columns)]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = ("  ".join(put(*cell) for put, *cell in zip(align, row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """JSON text: method -> protocol -> summary and counts, unrounded.
+
+    Raises:
+        ResultsError: if two results have one method and protocol.
+    """
+    nested: dict[str, dict[str, dict[str, float]]] = {}
+    for method, protocol, metrics, _ in results:
+        if protocol in nested.setdefault(method, {}):
+            raise ResultsError(f"two results are named {method!r}, {protocol!r}: give each a name of its own")
+        nested[method][protocol] = metrics.counts | metrics.summary
+    return json.dumps(nested, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_results(folder: str | os.PathLike[str], results: Sequence[Result]) -> None:
+    """Writes three files into `folder`, which is made if there is none; files of before are replaced.
+
+    `results.json` as `to_json`; `results.csv` with one row per method and protocol; `per_class.csv` with one row per
+    method, protocol and label. All in percent and unrounded; a cell is empty where there is no value, such as the AP
+    of a label without positives.
+
+    Raises:
+        ResultsError: as `to_json`, and if a result has not as many names as classes; nothing is written.
+        WriteError: if the system refuses; each of the files is as before or complete.
+    """
+    folder = Path(folder)
+    overall = [{"method": r.method, "protocol": r.protocol} | r.metrics.counts | r.metrics.summary for r in results]
+    texts = {
+        "results.json": to_json(results),
+        "results.csv": to_csv(overall),
+        "per_class.csv": to_csv([row for result in results for row in class_rows(result)]),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot make the folder, {error.strerror}") from error
+    for name, text in texts.items():
+        with atomic_write(folder / name, "w") as file:
+            file.write(text)
+
+
+def class_rows(result: Result) -> Iterator[dict[str, str | float | None]]:
+    method, protocol, metrics, names = result
+    if len(names) != metrics.counts["classes"]:
+        raise ResultsError(f"{method}, {protocol}: {len(names)} names for {metrics.counts['classes']} classes")
+    columns = [array.tolist() for array in metrics.per_class.values()]
+    for name, *values in zip(names, *columns, strict=True):
+        cells = [None if np.isnan(value) else value for value in values]
+        yield {"method": method, "protocol": protocol, "label": name} | dict(zip(metrics.per_class, cells, strict=True))
+
+
+def to_csv(rows: Sequence[dict[str, str | float | None]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_scores(
+    path: str | os.PathLike[str], scores: np.ndarray, targets: np.ndarray, names: Sequence[str], images: Sequence[str]
+) -> None:
+    """Writes a file of scores (module docstring), with the scores in the dtype they have and targets as uint8.
+
+    Args:
+        path: file to write; no suffix is added.
+        scores: (I, C), floating point, finite.
+        targets: (I, C), 0 or 1.
+        names: C labels.
+        images: I image files or other names of the images.
+
+    Raises:
+        ScoresError: if the shapes disagree or a value is not as said; nothing is written.
+        WriteError: if the system refuses.
+    """
+    texts = {"names": np.asarray(names, dtype=str), "images": np.asarray(images, dtype=str)}
+    measured = as_scores(path, scores, targets, **texts)
+    with atomic_write(path) as file:
+        np.savez(file, scores=measured.scores, targets=measured.targets.astype(np.uint8), **texts)
+
+
+def read_scores(path: str | os.PathLike[str]) -> Scores:
+    """The content of a file of scores; no pickle is ever opened.
+
+    Raises:
+        ScoresError: if the file is missing, broken, no `.npz`, or not as the module docstring says.
+    """
+    try:
+        with open(path, "rb") as file:  # np.load leaves a broken archive open
+            archive = np.load(file, allow_pickle=False)
+            arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ScoresError(f"{path}: cannot be read as .npz, {reason}") from error
+    if arrays.keys() != set(Scores._fields):
+        raise ScoresError(
+            f"{path}: its arrays are {', '.join(arrays) or 'none'}; expected are {', '.join(Scores._fields)}"
+        )
+    return as_scores(path, **arrays)
+
+
+def as_scores(
+    path: str | os.PathLike[str], scores: np.ndarray, targets: np.ndarray, names: np.ndarray, images: np.ndarray
+) -> Scores:
+    """The arrays, checked; ScoresError names `path`."""
+    try:
+        scores, targets = checked(scores, targets)
+    except MetricsError as error:
+        raise ScoresError(f"{path}: {error}") from error
+    for key, array, length in (("names", names, scores.shape[1]), ("images", images, scores.shape[0])):
+        if array.shape != (length,) or array.dtype.kind != "U":
+            raise ScoresError(f"{path}: {key} are {array.dtype} {array.shape}, expected are {length} of text")
+    return Scores(scores, targets, names.tolist(), images.tolist())
