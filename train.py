@@ -86,7 +86,7 @@ class Run:
             if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                 self.ema.reset()
             self.loader.set_position(self.epoch, self.batch)
-            if self.batch < len(self.loader):
+            if len(self.loader) > 0:
                 trainer.epoch(self.epoch, self.loader, self.batch, after_step)
                 self.save(folder / CHECKPOINT)
             if self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS:

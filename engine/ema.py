@@ -46,7 +46,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """average = decay * average + (1 - decay) * current; call once per step of the optimiser."""
+        """One step, average = decay * average + (1 - decay) * current; call once per step of the optimiser."""
         if self._blended:
             averages = [self._averages[name] for name in self._blended]
             torch._foreach_lerp_(averages, [self._live[name] for name in self._blended], 1 - self._decay)

@@ -54,7 +54,9 @@ class RunLog:
         except OSError as error:
             raise LogError(f"cannot write {self._path}: {error.strerror}") from error
         try:
-            self._wandb = None if wandb_project is None else _start_wandb(Path(folder), wandb_project, wandb_config, name)
+            self._wandb = (
+                None if wandb_project is None else _start_wandb(Path(folder), wandb_project, wandb_config, name)
+            )
         except LogError:
             self._file.close()
             raise
@@ -91,10 +93,18 @@ class RunLog:
             self._wandb.log({name: wandb.Table(columns=list(columns), data=[_plain(row) for row in rows])})
 
     def close(self, *, failed: bool = False) -> None:
-        """Ends the log; `failed` marks the run as failed in Weights & Biases."""
-        self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=int(failed))
+        """Ends the log; `failed` marks the run as failed in Weights & Biases.
+
+        Raises:
+            LogError: if a line that could not be written still cannot.
+        """
+        try:
+            self._file.close()
+        except OSError as error:
+            raise LogError(f"cannot write {self._path}: {error.strerror}") from error
+        finally:
+            if self._wandb is not None:
+                self._wandb.finish(exit_code=int(failed))
 
     def __enter__(self) -> Self:
         return self

@@ -180,8 +180,8 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
             archive = np.load(file, allow_pickle=False)
             arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
     except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ScoresError(f"{path}: cannot be read as .npz, {reason}") from error
+        reason = getattr(error, "strerror", None) or f"not an intact .npz of plain arrays ({type(error).__name__})"
+        raise ScoresError(f"{path}: cannot be read, {reason}") from error
     if arrays.keys() != set(Scores._fields):
         raise ScoresError(
             f"{path}: its arrays are {', '.join(arrays) or 'none'}; expected are {', '.join(Scores._fields)}"

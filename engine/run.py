@@ -27,6 +27,7 @@ __all__ = [
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
+CPU_INFO = Path("/proc/cpuinfo")
 PRECISIONS = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -156,7 +157,7 @@ def _git(root: str | Path, *arguments: str) -> str | None:
 def _cpu_name() -> str | None:
     """The model, which `platform.processor` leaves out on Linux."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPU_INFO.read_text().splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

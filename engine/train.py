@@ -65,7 +65,7 @@ class Trainer:
         Args:
             epoch: from 1.
             loader: batches with `images`, `targets` and `paths`, positioned at `first_batch` of this epoch; its length
-                is that of a whole epoch.
+                is the number of batches left.
             first_batch: batches of the epoch that are done already, when a killed run goes on.
             after_step: called with the number of batches done after every step.
 
@@ -73,7 +73,7 @@ class Trainer:
             NonFiniteLossError: at the first loss that is NaN or infinite; nothing is updated by it.
         """
         self.model.train()
-        total = len(loader)
+        total = first_batch + len(loader)
         bar = tqdm(loader, f"epoch {epoch}", total, initial=first_batch, disable=not self.progress_bar, unit="batch")
         for done, batch in enumerate(bar, start=first_batch + 1):
             self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
