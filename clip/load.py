@@ -20,7 +20,7 @@ import torch
 from open_clip.pretrained import hf_hub_download
 from torch import Tensor, nn
 
-from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, fit_image_size, read_weights
+from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
 
 __all__ = ["ClipTowers", "TextError", "WeightsError", "load_clip"]
 
@@ -54,7 +54,7 @@ class ClipTowers(NamedTuple):
     identity: str  # architecture, activation and SHA-256 of the weights, whichever file they came from
 
 
-def load_clip(backbone: str, weights: str, *, image_size: tuple[int, int], seed: int = 0) -> ClipTowers:
+def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:
     """The frozen towers of a CLIP.
 
     QuickGELU is used where the weights are OpenAI's (their archive, or a state dict with their extra
@@ -65,13 +65,11 @@ def load_clip(backbone: str, weights: str, *, image_size: tuple[int, int], seed:
         backbone: OpenAI's name, such as "ViT-B/16" or "ViT-L/14@336px", or a name of open_clip.
         weights: tag of open_clip, downloaded if need be; a local file, relative to the working directory
             or else to the repository; or "random".
-        image_size: height, width in pixels, multiples of the patch size. If it is not the one that the
-            architecture was made for, positional embeddings are interpolated and a warning says so.
         seed: of "random" weights.
 
     Raises:
         WeightsError: in one line, if the backbone is not a plain CLIP ViT, the weights are missing, broken or
-            of another architecture, or `image_size` does not fit.
+            of another architecture.
     """
     name, config = _architecture(backbone)
     path, tag = (None, {}) if weights == "random" else _locate(name, weights)
@@ -83,7 +81,6 @@ def load_clip(backbone: str, weights: str, *, image_size: tuple[int, int], seed:
     state = {canonical_name(key): tensor for key, tensor in model.state_dict().items()}
     activation = "-quickgelu" if quick_gelu else ""
     identity = f"{name.removesuffix('-quickgelu')}{activation}/sha256:{fingerprint(state)}"
-    fit_image_size(model.visual, image_size)
     model.eval().requires_grad_(False)
     tokenize = partial(_tokenize, context=model.text.context_length)
     return ClipTowers(model.visual, model.text, float(model.logit_scale.exp()), tokenize, identity)

@@ -29,7 +29,7 @@ __all__ = [
     "canonical_name",
     "fill_model",
     "fingerprint",
-    "fit_image_size",
+    "check_image_size",
     "read_weights",
 ]
 
@@ -110,8 +110,8 @@ def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str) 
     model.load_state_dict({name: given[canonical_name(name)] for name in state}, strict=True)
 
 
-def fit_image_size(visual: nn.Module, image_size: tuple[int, int]) -> None:
-    """Interpolates a ViT's positional embeddings for images of (height, width) pixels, and warns if it had to.
+def check_image_size(visual: nn.Module, image_size: tuple[int, int]) -> None:
+    """Warns if positional embeddings will be interpolated for images of (height, width) pixels.
 
     Raises:
         WeightsError: if patches do not cover such images exactly.
@@ -123,16 +123,12 @@ def fit_image_size(visual: nn.Module, image_size: tuple[int, int]) -> None:
             f"{visual.patch_size[0]} x {visual.patch_size[1]}; change INPUT.SIZE_TRAIN and INPUT.SIZE_TEST"
         )
     made_for = tuple(visual.grid_size)
-    if grid == made_for:
-        return
-    positions = resize_positions(visual.positional_embedding.detach(), made_for, grid)
-    visual.positional_embedding = nn.Parameter(positions)
-    visual.image_size, visual.grid_size = tuple(image_size), grid
-    warnings.warn(
-        f"CLIP's positional embeddings are interpolated from {made_for[0]} x {made_for[1]} "
-        f"to {grid[0]} x {grid[1]} patches",
-        stacklevel=3,
-    )
+    if grid != made_for:
+        warnings.warn(
+            f"CLIP's positional embeddings are interpolated from {made_for[0]} x {made_for[1]} "
+            f"to {grid[0]} x {grid[1]} patches",
+            stacklevel=2,
+        )
 
 
 def _first_mismatch(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

@@ -7,6 +7,7 @@ from clip.image import ImageTrunk
 from clip.load import ClipTowers, load_clip
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
+from clip.weights import check_image_size
 from model.kcot import KCOT
 from model.model import RAM, Labels, Recognition
 from model.zero_shot import ZeroShotCLIP
@@ -16,7 +17,10 @@ __all__ = ["RAM", "Labels", "Recognition", "ZeroShotCLIP", "block_indices", "bui
 
 def load_towers(cfg) -> ClipTowers:
     """The configured frozen CLIP. Raises `clip.load.WeightsError` where it cannot be had."""
-    return load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, image_size=tuple(cfg.INPUT.SIZE_TRAIN), seed=cfg.SOLVER.SEED)
+    towers = load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, seed=cfg.SOLVER.SEED)
+    for size in {tuple(cfg.INPUT.SIZE_TRAIN), tuple(cfg.INPUT.SIZE_TEST)}:
+        check_image_size(towers.visual, size)
+    return towers
 
 
 def build_model(cfg, towers: ClipTowers) -> RAM:

@@ -126,7 +126,7 @@ TEXTS = ["a red circle", "a photo of two striped stars."]
 @torch.no_grad()
 def test_features_are_those_of_open_clips_own_model(files, name):
     oracle = reference(quick_gelu=name in OPENAI)
-    towers = load_clip("ViT-test-8", str(files / name), image_size=(32, 32))
+    towers = load_clip("ViT-test-8", str(files / name))
     tokens = open_clip.tokenize(TEXTS)
     assert torch.allclose(towers.visual(images()), oracle.encode_image(images()), atol=1e-5)
     assert torch.allclose(towers.text(tokens), oracle.encode_text(tokens), atol=1e-5)
@@ -139,13 +139,13 @@ def test_the_two_activations_give_other_features():
 
 
 def test_every_format_of_the_same_weights_has_the_same_identity(files):
-    found = {load_clip("ViT-test-8-quickgelu", str(files / n), image_size=(32, 32)).identity for n in WRITERS}
+    found = {load_clip("ViT-test-8-quickgelu", str(files / n)).identity for n in WRITERS}
     assert len(found) == 1
 
 
 def test_an_identity_names_architecture_activation_and_sha(files, plain):
-    gelu = load_clip("ViT-test-8", plain, image_size=(32, 32)).identity
-    quick = load_clip("ViT-test-8", str(files / "archive.pt"), image_size=(32, 32)).identity
+    gelu = load_clip("ViT-test-8", plain).identity
+    quick = load_clip("ViT-test-8", str(files / "archive.pt")).identity
     assert re.fullmatch(r"ViT-test-8/sha256:[0-9a-f]{64}", gelu)
     assert quick == gelu.replace("/", "-quickgelu/")
 
@@ -154,27 +154,20 @@ def test_an_identity_changes_with_any_weight(tmp_path, plain):
     state = reference().state_dict()
     state["logit_scale"] = state["logit_scale"] + 0.5
     torch.save(state, tmp_path / "other.pt")
-    first = load_clip("ViT-test-8", plain, image_size=(32, 32)).identity
-    assert load_clip("ViT-test-8", str(tmp_path / "other.pt"), image_size=(32, 32)).identity != first
-
-
-@pytest.mark.filterwarnings("ignore:CLIP's positional embeddings")
-def test_an_identity_does_not_depend_on_the_image_size(plain):
-    small = load_clip("ViT-test-8", plain, image_size=(32, 32)).identity
-    assert load_clip("ViT-test-8", plain, image_size=(64, 40)).identity == small
+    first = load_clip("ViT-test-8", plain).identity
+    assert load_clip("ViT-test-8", str(tmp_path / "other.pt")).identity != first
 
 
 @pytest.mark.parametrize("weights", ["random", "plain"])
-@pytest.mark.filterwarnings("ignore:CLIP's positional embeddings")
 def test_the_towers_are_frozen_float32_and_in_eval_mode(plain, weights):
-    towers = load_clip("ViT-test-8", plain if weights == "plain" else weights, image_size=(40, 40))
+    towers = load_clip("ViT-test-8", plain if weights == "plain" else weights)
     for tower in (towers.visual, towers.text):
         assert not any(module.training for module in tower.modules())
         assert all(not p.requires_grad and p.dtype == torch.float32 for p in tower.parameters())
 
 
 def test_the_towers_share_no_parameter_and_have_them_all_but_the_scale():
-    towers = load_clip("ViT-test-8", "random", image_size=(32, 32))
+    towers = load_clip("ViT-test-8", "random")
     visual, text = ({id(p) for p in tower.parameters()} for tower in (towers.visual, towers.text))
     assert not visual & text
     assert len(visual) + len(text) == len(list(reference().parameters())) - 1
@@ -188,38 +181,38 @@ def activation(towers):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_quickgelu_is_used_for_openais_weights_whatever_the_name(files, name):
-    towers = load_clip("ViT-test-8", str(files / name), image_size=(32, 32))
+    towers = load_clip("ViT-test-8", str(files / name))
     assert activation(towers) == (open_clip.model.QuickGELU if name in OPENAI else nn.GELU)
 
 
 @pytest.mark.parametrize("weights", ["random", "plain"])
 def test_quickgelu_is_used_where_the_name_says_so(plain, weights):
     weights = plain if weights == "plain" else weights
-    assert activation(load_clip("ViT-test-8-quickgelu", weights, image_size=(32, 32))) is open_clip.model.QuickGELU
+    assert activation(load_clip("ViT-test-8-quickgelu", weights)) is open_clip.model.QuickGELU
 
 
 def test_random_weights_follow_the_seed():
-    first, again, other = (load_clip("ViT-test-8", "random", image_size=(32, 32), seed=s).identity for s in (5, 5, 6))
+    first, again, other = (load_clip("ViT-test-8", "random", seed=s).identity for s in (5, 5, 6))
     assert first == again
     assert first != other
 
 
 def test_the_seed_of_random_weights_is_0_by_default():
-    first = load_clip("ViT-test-8", "random", image_size=(32, 32))
-    assert first.identity == load_clip("ViT-test-8", "random", image_size=(32, 32), seed=0).identity
+    first = load_clip("ViT-test-8", "random")
+    assert first.identity == load_clip("ViT-test-8", "random", seed=0).identity
 
 
 @pytest.mark.parametrize("weights", ["random", "plain"])
 def test_global_random_state_is_left_alone(plain, weights):
     before = torch.get_rng_state()
-    load_clip("ViT-test-8", plain if weights == "plain" else weights, image_size=(32, 32))
+    load_clip("ViT-test-8", plain if weights == "plain" else weights)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_nothing_is_logged(caplog, monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: pytest.fail("the root logger was set up"))
     with caplog.at_level(logging.DEBUG):
-        load_clip("ViT-test-8", "random", image_size=(32, 32))
+        load_clip("ViT-test-8", "random")
     assert not caplog.records
 
 
@@ -232,7 +225,7 @@ def test_the_architectures_of_this_folder_are_registered(name):
 @pytest.mark.slow
 @torch.no_grad()
 def test_openais_spelling_of_the_default_backbone_gives_a_full_vit_b_16():
-    towers = load_clip("ViT-B/16", "random", image_size=(224, 224))
+    towers = load_clip("ViT-B/16", "random")
     assert towers.visual(images(224, 224)).shape == (2, 512)
     assert sum(p.numel() for tower in (towers.visual, towers.text) for p in tower.parameters()) == 149_620_736
 
@@ -248,7 +241,7 @@ def test_openais_spelling_is_understood(spelling, name):
 def test_an_unknown_backbone_is_refused_with_near_names(backbone, near):
     words = f"MODEL.BACKBONE {re.escape(repr(backbone))} is no architecture .*near names: .*{near}"
     with pytest.raises(WeightsError, match=words):
-        load_clip(backbone, "random", image_size=(224, 224))
+        load_clip(backbone, "random")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +257,7 @@ def test_an_unknown_backbone_is_refused_with_near_names(backbone, near):
 )
 def test_other_models_of_open_clip_are_refused(backbone, words):
     with pytest.raises(WeightsError, match=f"{backbone}' is not a plain CLIP ViT: .*{words}"):
-        load_clip(backbone, "random", image_size=(224, 224))
+        load_clip(backbone, "random")
 
 
 PECULIAR = {
@@ -290,34 +283,14 @@ def test_a_vit_is_not_plain_with(architectures, monkeypatch, case):
     changes, words = PECULIAR[case]
     monkeypatch.setitem(architectures, "ViT-odd", config(**changes))
     with pytest.raises(WeightsError, match=f"ViT-odd' is not a plain CLIP ViT: .*{words}"):
-        load_clip("ViT-odd", "random", image_size=(32, 32))
+        load_clip("ViT-odd", "random")
 
 
 def test_a_text_tower_read_at_clips_own_end_token_is_plain(architectures, monkeypatch):
     monkeypatch.setitem(architectures, "ViT-eos", config(text_cfg__pool_type="eos", text_cfg__eos_id=49407))
-    towers = load_clip("ViT-eos", "random", image_size=(32, 32))
+    towers = load_clip("ViT-eos", "random")
     tokens = towers.tokenize(TEXTS)
     assert torch.equal((tokens == 49407).int().argmax(1), tokens.argmax(1))
-
-
-@pytest.mark.parametrize("size", [(64, 64), (32, 48), (24, 16)])
-def test_another_image_size_interpolates_as_open_clip_does(plain, size):
-    grid = (size[0] // 8, size[1] // 8)
-    oracle = reference(vision_cfg__image_size=size)
-    state = reference().state_dict()
-    resize_pos_embed(state, oracle)
-    oracle.load_state_dict(state)
-    with pytest.warns(UserWarning, match=f"from 4 x 4 to {grid[0]} x {grid[1]} patches") as record:
-        towers = load_clip("ViT-test-8", plain, image_size=size)
-    assert len(record) == 1
-    assert record[0].filename == __file__
-    with torch.no_grad():
-        assert torch.allclose(towers.visual(images(*size)), oracle.encode_image(images(*size)), atol=1e-5)
-
-
-def test_a_size_that_is_no_multiple_of_the_patch_is_refused(plain):
-    with pytest.raises(WeightsError, match="32 x 36 pixels cannot be cut into patches of 8 x 8"):
-        load_clip("ViT-test-8", plain, image_size=(32, 36))
 
 
 def test_weights_of_another_architecture_are_refused_with_the_first_difference(plain):
@@ -326,7 +299,7 @@ def test_weights_of_another_architecture_are_refused_with_the_first_difference(p
         "set MODEL.BACKBONE"
     )
     with pytest.raises(WeightsError, match=words):
-        load_clip("ViT-test-16", plain, image_size=(32, 32))
+        load_clip("ViT-test-16", plain)
 
 
 def test_an_archive_under_openais_file_name_has_to_be_openais(tmp_path, files):
@@ -334,7 +307,7 @@ def test_an_archive_under_openais_file_name_has_to_be_openais(tmp_path, files):
     path.write_bytes((files / "archive.pt").read_bytes())
     words = r"SHA-256 \w{12}... instead of 5806e77cd80f.*download https://openaipublic.azureedge.net/clip/models/5806e"
     with pytest.raises(WeightsError, match=words):
-        load_clip("ViT-test-8", str(path), image_size=(32, 32))
+        load_clip("ViT-test-8", str(path))
 
 
 def test_a_relative_path_starts_at_the_working_directory_or_else_at_the_repository(files, tmp_path, monkeypatch):
@@ -345,15 +318,15 @@ def test_a_relative_path_starts_at_the_working_directory_or_else_at_the_reposito
     monkeypatch.setattr(load, "ROOT", repository)
     state = reference().state_dict()
     torch.save(state, repository / "w.pt")
-    in_repository = load_clip("ViT-test-8", "w.pt", image_size=(32, 32)).identity
+    in_repository = load_clip("ViT-test-8", "w.pt").identity
     torch.save({**state, "logit_scale": torch.tensor(1.0)}, here / "w.pt")
-    assert load_clip("ViT-test-8", "w.pt", image_size=(32, 32)).logit_scale == pytest.approx(2.71828, rel=1e-5)
-    assert in_repository == load_clip("ViT-test-8", str(files / "open_clip.pt"), image_size=(32, 32)).identity
+    assert load_clip("ViT-test-8", "w.pt").logit_scale == pytest.approx(2.71828, rel=1e-5)
+    assert in_repository == load_clip("ViT-test-8", str(files / "open_clip.pt")).identity
 
 
 def test_a_tilde_is_the_home_folder(files, monkeypatch):
     monkeypatch.setenv("HOME", str(files))
-    assert load_clip("ViT-test-8", "~/open_clip.pt", image_size=(32, 32)).logit_scale > 0
+    assert load_clip("ViT-test-8", "~/open_clip.pt").logit_scale > 0
 
 
 @pytest.mark.parametrize("weights", ["weights/ViT-B-16.pt", "laion9000", "", "."])
@@ -363,13 +336,13 @@ def test_what_is_neither_file_nor_tag_is_refused_with_tags_url_and_key(weights):
         "set MODEL.CLIP_WEIGHTS to a local file, such as a download of https://openaipublic.*/ViT-B-16.pt"
     )
     with pytest.raises(WeightsError, match=words) as caught:
-        load_clip("ViT-B/16", weights, image_size=(224, 224))
+        load_clip("ViT-B/16", weights)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_without_tags_says_so():
     with pytest.raises(WeightsError, match=r"nor a tag of ViT-test-8 \(tags: none\); set MODEL.CLIP_WEIGHTS"):
-        load_clip("ViT-test-8", "openai", image_size=(32, 32))
+        load_clip("ViT-test-8", "openai")
 
 
 @pytest.fixture
@@ -394,7 +367,7 @@ def not_kept(**_):
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_tag_is_downloaded_from_its_url_and_decides_the_activation(offer, files, tmp_path, quick):
     offer(url=(files / "open_clip.pt").as_uri(), quick_gelu=quick)
-    towers = load_clip("ViT-test-8", "web", image_size=(32, 32))
+    towers = load_clip("ViT-test-8", "web")
     assert activation(towers) == (open_clip.model.QuickGELU if quick else nn.GELU)
     assert (tmp_path / "home/.cache/clip/open_clip.pt").read_bytes() == (files / "open_clip.pt").read_bytes()
 
@@ -410,14 +383,14 @@ def test_a_tag_kept_by_the_hubs_cache_needs_no_network(offer, files, monkeypatch
         return str(files / "open_clip.pt")
 
     monkeypatch.setattr(load, "hf_hub_download", kept)
-    load_clip("ViT-test-8", "web", image_size=(32, 32))
+    load_clip("ViT-test-8", "web")
     assert asked == [("someone/clip", name, True) for name in load.HUB_FILES]
 
 
 def test_a_tag_that_names_its_file_on_the_hub_is_looked_up_by_it(offer, files, monkeypatch):
     offer(hub="someone/clip/best.pt")
     monkeypatch.setattr(load, "hf_hub_download", lambda filename, **_: str(files / filename.replace("best", "half")))
-    assert load_clip("ViT-test-8", "web", image_size=(32, 32)).logit_scale > 0
+    assert load_clip("ViT-test-8", "web").logit_scale > 0
 
 
 @pytest.mark.parametrize(
@@ -433,7 +406,7 @@ def test_without_a_network_one_line_says_what_to_get_and_which_key_to_set(offer,
     offer(**source)
     words = f"^CLIP weights 'web' of ViT-test-8 are not there .*{where}.* and set MODEL.CLIP_WEIGHTS"
     with pytest.raises(WeightsError, match=words) as caught:
-        load_clip("ViT-test-8", "web", image_size=(32, 32))
+        load_clip("ViT-test-8", "web")
     assert "\n" not in str(caught.value)
 
 
@@ -459,7 +432,7 @@ def test_the_hub_is_asked_where_the_url_fails(hub, files, monkeypatch):
         return str(files / "half.pt")
 
     monkeypatch.setattr(open_clip, "download_pretrained", download)
-    load_clip("ViT-test-8", "web", image_size=(32, 32))
+    load_clip("ViT-test-8", "web")
     assert asked == [("someone/clip/", True)]
 
 
@@ -472,12 +445,12 @@ def test_an_error_of_the_hub_is_told_in_one_line(offer, files, monkeypatch):
 
     monkeypatch.setattr(open_clip, "download_pretrained", fail)
     with pytest.raises(WeightsError, match=r"\(Failed to download file\): get file:.*/someone/clip"):
-        load_clip("ViT-test-8", "web", image_size=(32, 32))
+        load_clip("ViT-test-8", "web")
 
 
 @pytest.fixture(scope="module")
 def tokenize():
-    return load_clip("ViT-tiny-8", "random", image_size=(32, 32)).tokenize
+    return load_clip("ViT-tiny-8", "random").tokenize
 
 
 def test_tokens_are_open_clips(tokenize):
@@ -514,7 +487,7 @@ def test_an_empty_text_is_refused(tokenize, text):
 
 def test_the_context_is_the_architectures(architectures, monkeypatch):
     monkeypatch.setitem(architectures, "ViT-short", config(text_cfg__context_length=8))
-    short = load_clip("ViT-short", "random", image_size=(32, 32)).tokenize
+    short = load_clip("ViT-short", "random").tokenize
     assert torch.equal(short(["a red circle"]), open_clip.tokenize(["a red circle"])[:, :8])
     with pytest.raises(TextError, match="longer than the 6 tokens"):
         short(["one two three four five six seven"])
