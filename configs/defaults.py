@@ -62,7 +62,7 @@ _C.DATASETS.TRAIN = "annotations/train_48_filtered.json"  # annotation file, or 
 _C.DATASETS.VAL = ""  # same format, of all labels; "": none
 _C.DATASETS.TEST = "annotations/test_65_filtered.json"  # of all labels (GZSL)
 _C.DATASETS.TEST_ZSL = ""  # of unseen labels; "": images of TEST with an unseen label
-_C.DATASETS.SUBSET = 0  # use only the first this many training images; 0: all
+_C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: all
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 8

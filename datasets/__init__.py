@@ -48,16 +48,13 @@ def build_train(cfg: CfgNode) -> TrainData:
         DataError: in one line that names the file or the key.
     """
     from datasets.loader import MultiLabelDataset, train_loader
-    from datasets.records import DataError, read_records
+    from datasets.records import read_records
     from datasets.splits import vocabulary
     from datasets.transforms import train_transform
 
     folder, root = _image_folder(cfg), _root(cfg)
-    if cfg.DATASETS.SUBSET < 0:
-        raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
     records = read_records(cfg.DATASETS.TRAIN, root)
     words = vocabulary(records, read_records(cfg.DATASETS.TEST, root), _zsl_records(cfg))
-    first = slice(cfg.DATASETS.SUBSET or None)
     transform = train_transform(
         size=cfg.INPUT.SIZE_TRAIN,
         flip=cfg.INPUT.PROB,
@@ -73,8 +70,7 @@ def build_train(cfg: CfgNode) -> TrainData:
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
-    chosen = records._replace(images=records.images[first], labels=records.labels[first])
-    dataset = MultiLabelDataset(chosen, words.seen, transform, folder, seed=cfg.SOLVER.SEED)
+    dataset = MultiLabelDataset(_first(cfg, records), words.seen, transform, folder, seed=cfg.SOLVER.SEED)
     loader = train_loader(
         dataset,
         cfg.SOLVER.IMS_PER_BATCH,
@@ -116,10 +112,20 @@ def build_test(cfg: CfgNode, split: str) -> TestData:
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
 
     def protocol(images: Records, names: tuple[str, ...]) -> Protocol:
-        dataset = MultiLabelDataset(images, names, transform, folder, skip_broken=cfg.DATALOADER.SKIP_BROKEN)
+        dataset = MultiLabelDataset(_first(cfg, images), names, transform, folder, skip_broken=cfg.DATALOADER.SKIP_BROKEN)
         return Protocol(names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
 
     return TestData(words, {"ZSL": protocol(unseen, words.unseen), "GZSL": protocol(records, words.all)})
+
+
+def _first(cfg: CfgNode, records: Records) -> Records:
+    """The images of a list that DATASETS.SUBSET leaves."""
+    from datasets.records import DataError
+
+    if cfg.DATASETS.SUBSET < 0:
+        raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
+    first = slice(cfg.DATASETS.SUBSET or None)
+    return records._replace(images=records.images[first], labels=records.labels[first])
 
 
 def _root(cfg: CfgNode) -> str:

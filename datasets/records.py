@@ -63,7 +63,6 @@ def read_records(source: str, root: str) -> Records:
     return _check(_parse(path), path)
 
 
-@lru_cache(maxsize=len(SHAPES_SPLITS))  # drawing thousands of scenes for their labels takes seconds
 def _shapes_records(source: str) -> Records:
     split = source.removeprefix(SHAPES)
     if split not in SHAPES_SPLITS:
@@ -71,7 +70,7 @@ def _shapes_records(source: str) -> Records:
         raise DataError(f"{source!r} is no split of the embedded world; there are {known}")
     _, size, classes = shapes.SPLITS[split]
     images = tuple(f"{source}/{i}" for i in range(size))
-    return Records(images, tuple(shapes.scene(split, i).labels for i in range(size)), classes, source)
+    return Records(images, tuple(shapes.scene_labels(split, i) for i in range(size)), classes, source)
 
 
 def _parse(path: Path) -> Any:

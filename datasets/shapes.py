@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["COLOURS", "LABELS", "SEEN", "SHAPES", "SPLITS", "UNSEEN", "Scene", "Split", "draw", "scene"]
+__all__ = ["COLOURS", "LABELS", "SEEN", "SHAPES", "SPLITS", "UNSEEN", "Scene", "Split", "draw", "scene", "scene_labels"]
 
 SIZE = 64  # pixels of a side
 OVERSAMPLING = 2  # drawn larger and reduced, which smooths the edges
 RADIUS = (0.13, 0.21)  # of an object, as a fraction of the image
 SEED = 2503_15337
+OBJECTS = (2, 5)  # in a scene, fewest and most
 
 COLOURS = {"red": 0, "yellow": 52, "green": 125, "blue": 222, "purple": 288}  # name -> hue in degrees
 SHAPES = (
@@ -30,8 +31,10 @@ LABELS = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
 
 
 def _unseen() -> tuple[str, ...]:
-    """One colour of every shape and a second one of every third shape: 17 combinations, each
-    colour and each shape of which also occurs among the seen labels."""
+    """One colour of every shape and a second one of every third shape, 17 in all.
+
+    Each colour and each shape also occurs among the seen labels.
+    """
     colours = tuple(COLOURS)
     pairs = [(s, s % 5) for s in range(13)] + [(s, (s + 2) % 5) for s in range(0, 12, 3)]
     return tuple(f"{colours[c]} {SHAPES[s]}" for s, c in pairs)
@@ -64,7 +67,7 @@ class Scene(NamedTuple):
     labels: tuple[str, ...]
 
 
-def scene(split: str, index: int, objects: tuple[int, int] = (2, 5)) -> Scene:
+def scene(split: str, index: int, objects: tuple[int, int] = OBJECTS) -> Scene:
     """Scene number `index` of a split: the same on every call and every machine.
 
     Args:
@@ -75,13 +78,23 @@ def scene(split: str, index: int, objects: tuple[int, int] = (2, 5)) -> Scene:
     Raises:
         IndexError: if the split has no such scene.
     """
+    chosen, rng = _chosen(split, index, objects)
+    return Scene(draw(chosen, rng), chosen)
+
+
+def scene_labels(split: str, index: int, objects: tuple[int, int] = OBJECTS) -> tuple[str, ...]:
+    """The labels of `scene`, without drawing it."""
+    return _chosen(split, index, objects)[0]
+
+
+def _chosen(split: str, index: int, objects: tuple[int, int]) -> tuple[tuple[str, ...], np.random.Generator]:
+    """A scene's labels, and the generator to draw it with."""
     key, size, labels = SPLITS[split]
     if not 0 <= index < size:
         raise IndexError(f"split {split!r} of shapes has scenes 0 to {size - 1}, not {index}")
     rng = np.random.default_rng((SEED, key, index))
     count = int(rng.integers(objects[0], objects[1] + 1))
-    chosen = tuple(labels[i] for i in rng.choice(len(labels), count, replace=False))
-    return Scene(draw(chosen, rng), chosen)
+    return tuple(labels[i] for i in rng.choice(len(labels), count, replace=False)), rng
 
 
 def draw(labels: tuple[str, ...], rng: np.random.Generator) -> Image.Image:
@@ -108,8 +121,10 @@ def _background(side: int, rng: np.random.Generator) -> Image.Image:
 
 
 def _placements(count: int, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """(x, y, radius) of each object as fractions of the image: of 12 tries the one that covers
-    the earlier objects least, so that crowded scenes overlap a little."""
+    """(x, y, radius) of each object as fractions of the image.
+
+    Of 12 tries the one that covers the earlier objects least, so that crowded scenes overlap a little.
+    """
     placed: list[tuple[float, float, float]] = []
     for _ in range(count):
         radius = rng.uniform(*RADIUS)

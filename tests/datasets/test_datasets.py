@@ -170,9 +170,7 @@ def small_shapes(monkeypatch):
     """The embedded world with few scenes."""
     for name, split in shapes.SPLITS.items():
         monkeypatch.setitem(shapes.SPLITS, name, split._replace(size=20))
-    records._shapes_records.cache_clear()
     yield
-    records._shapes_records.cache_clear()
 
 
 @pytest.mark.usefixtures("small_shapes")
