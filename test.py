@@ -8,7 +8,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
@@ -17,7 +16,6 @@ from engine import cli
 from engine.checkpoint import CheckpointError, load_checkpoint
 from engine.ema import Ema
 from engine.evaluate import Protocol, Scored, evaluate, methods_of
-from engine.log import RunLog
 from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, newest_run, resolve_device
 from model import build_model, build_zero_shot, load_towers

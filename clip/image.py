@@ -99,8 +99,11 @@ class ImageTrunk(nn.Module):
         return self.visual.ln_post(tokens) @ self.visual.proj
 
     def _advance(self, index: int, x: Tensor, saa: Tensor, prompts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Both streams after a block. What a block makes of its prompts is dropped, so they act as keys and
-        values only; the local stream never sees them."""
+        """Both streams after a block.
+
+        What a block makes of its prompts is dropped, so they act as keys and values only; the local stream
+        never sees them.
+        """
         block = self.blocks[index]
         q, k, v = project_qkv(block, x)
         if index in self.saa_blocks:

@@ -93,8 +93,10 @@ class TextEncoder(nn.Module):
             return Prefix(x, ends, self._pool(rest, ends))
 
     def _prompted_block(self, block: nn.Module, x: Tensor, prompts: Tensor | None) -> Tensor:
-        """Eq. (2): prompts stand behind start-of-text for one block. The context does not grow: tokens that
-        they would push out at its end sit the block out."""
+        """Eq. (2): prompts stand behind start-of-text for one block.
+
+        The context does not grow: tokens that they would push out at its end sit the block out.
+        """
         if prompts is None:
             return run_block(block, x, causal=True)
         count = len(prompts)

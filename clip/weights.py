@@ -21,8 +21,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clip.image import resize_positions
-
 __all__ = [
     "Weights",
     "WeightsError",

@@ -1,5 +1,8 @@
-"""Every key, its default and what it means. Defaults are the authors' release on COCO; "paper:" names
-the paper's value where it differs. A YAML in this folder holds only what differs from these."""
+"""Every key, its default and what it means.
+
+Defaults are the authors' release on COCO; "paper:" names the paper's value where it differs. A YAML in this
+folder holds only what differs from these.
+"""
 
 from yacs.config import CfgNode
 
@@ -58,7 +61,7 @@ _C.DATASETS = CfgNode()
 _C.DATASETS.NAMES = "COCO_ZS"  # for logs and tables
 _C.DATASETS.ROOT_DIR = ""  # what the paths below are relative to
 _C.DATASETS.IMAGE_DIR = ""  # where image files are
-_C.DATASETS.TRAIN = "annotations/train_48_filtered.json"  # annotation file, or shapes:train; its classes are the seen labels
+_C.DATASETS.TRAIN = "annotations/train_48_filtered.json"  # or shapes:train; its classes are the seen labels
 _C.DATASETS.VAL = ""  # same format, of all labels; "": none
 _C.DATASETS.TEST = "annotations/test_65_filtered.json"  # of all labels (GZSL)
 _C.DATASETS.TEST_ZSL = ""  # of unseen labels; "": images of TEST with an unseen label

@@ -112,7 +112,8 @@ def build_test(cfg: CfgNode, split: str) -> TestData:
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
 
     def protocol(images: Records, names: tuple[str, ...]) -> Protocol:
-        dataset = MultiLabelDataset(_first(cfg, images), names, transform, folder, skip_broken=cfg.DATALOADER.SKIP_BROKEN)
+        chosen = _first(cfg, images)
+        dataset = MultiLabelDataset(chosen, names, transform, folder, skip_broken=cfg.DATALOADER.SKIP_BROKEN)
         return Protocol(names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
 
     return TestData(words, {"ZSL": protocol(unseen, words.unseen), "GZSL": protocol(records, words.all)})

@@ -7,7 +7,6 @@ free for notes. Names may repeat, once per object.
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Asymmetric loss (ASL), which treats every label as a yes-or-no question (Ridnik et al., ICCV 2021; RAM's Eq. (19))."""
+"""Asymmetric loss (ASL): every label is a yes-or-no question (Ridnik et al., ICCV 2021; RAM, Eq. (19))."""
 
 import torch
 import torch.nn.functional as F

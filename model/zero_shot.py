@@ -32,7 +32,7 @@ class ZeroShotCLIP(nn.Module):
         (mean, std), (clip_mean, clip_std) = (
             [torch.tensor(values)[:, None, None] for values in norm] for norm in (input_norm, clip_norm)
         )
-        # ((x * std + mean) - clip_mean) / clip_std
+        # Back to pixels in [0, 1] and on to the CLIP's own units, in one affine step.
         self.register_buffer("gain", std / clip_std, persistent=False)
         self.register_buffer("offset", (mean - clip_mean) / clip_std, persistent=False)
 

@@ -173,7 +173,8 @@ def train(args: argparse.Namespace) -> None:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
             part.replace(checkpoint)
     half = {k: v.to(torch.float16) if v.ndim else v for k, v in model.state_dict().items()}
-    save_file(half, args.out, {"architecture": ARCHITECTURE, "seed": str(args.seed), "images": str(args.steps * args.batch)})
+    facts = {"architecture": ARCHITECTURE, "seed": args.seed, "images": args.steps * args.batch}
+    save_file(half, args.out, {key: str(value) for key, value in facts.items()})
 
 
 def main() -> None:

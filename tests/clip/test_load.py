@@ -8,7 +8,6 @@ import warnings
 import open_clip
 import pytest
 import torch
-from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from torch import nn
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, check_image_size, read_weights
+from clip.weights import WeightsError, canonical_name, check_image_size, fill_model, fingerprint, read_weights
 
 STATE = {
     "visual.proj": torch.arange(6.0).reshape(2, 3).half(),

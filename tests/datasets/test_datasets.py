@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from configs import load_config
-from datasets import build_test, build_train, records, shapes
+from datasets import build_test, build_train, shapes
 from datasets.records import DataError
 
 IMAGES = {"train": 6, "test": 5, "val": 4}
@@ -170,7 +170,6 @@ def small_shapes(monkeypatch):
     """The embedded world with few scenes."""
     for name, split in shapes.SPLITS.items():
         monkeypatch.setitem(shapes.SPLITS, name, split._replace(size=20))
-    yield
 
 
 @pytest.mark.usefixtures("small_shapes")
