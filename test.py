@@ -37,11 +37,11 @@ def restored(cfg: CfgNode, content: dict, path: Path):
     device, towers = resolve_device(cfg.DEVICE), load_towers(cfg)
     if content["clip"] != towers.identity:
         raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
-    trained = CfgNode.load_cfg(content["config"])
+    trained, now = CfgNode.load_cfg(content["config"]), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
     for section in ("MODEL", "INPUT"):
         for key, value in trained[section].items():
-            if key != "CLIP_WEIGHTS" and cfg[section][key] != value:
-                warnings.warn(f"{section}.{key} was {value} in training and is {cfg[section][key]} now", stacklevel=1)
+            if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
+                warnings.warn(f"{section}.{key} was {value} in training and is {now[section].get(key)}", stacklevel=1)
     model = build_model(cfg, towers).to(device).eval()
     try:
         model.load_trained_state(content["model"])
@@ -68,21 +68,21 @@ def test(cfg: CfgNode) -> None:
             f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
         )  # fmt: skip
     model, ema, zero_shot = restored(cfg, content, path)
-    folder = path.parent / cfg.TEST.SPLIT
-    folder.mkdir(exist_ok=True)
+    kept: dict[str, Scored] = {}
 
     def keep(method: str, protocol: str, scored: Scored) -> None:
-        if cfg.TEST.SAVE_SCORES:
-            name = f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"
-            write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
+        kept[f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"] = scored
 
     device = resolve_device(cfg.DEVICE)
     results = evaluate(
         methods_of(model, zero_shot, ema),
         [Protocol(name, *rest) for name, rest in protocols.items()],
-        device=device, autocast=autocast_dtype(cfg.TEST.AMP, device), keep=keep,
+        device=device, autocast=autocast_dtype(cfg.TEST.AMP, device), keep=keep if cfg.TEST.SAVE_SCORES else None,
     )  # fmt: skip
+    folder = path.parent / cfg.TEST.SPLIT
     write_results(folder, results)
+    for name, scored in kept.items():
+        write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
     print(f"\n{cfg.DATASETS.NAMES}, {cfg.TEST.SPLIT} images\n{format_table(results)}\n\nresults: {folder}")
 
 

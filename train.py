@@ -39,8 +39,8 @@ class Run:
         self.device = resolve_device(cfg.DEVICE)
         self.vocabulary, self.loader = build_train(cfg)
         self.split = "val" if cfg.DATASETS.VAL else "test"
-        if cfg.SOLVER.SELECT not in ("last", "best") or (cfg.SOLVER.SELECT == "best" and self.split == "test"):
-            raise ConfigError(f"SOLVER.SELECT is {cfg.SOLVER.SELECT!r}: last, or best if DATASETS.VAL is set")
+        if cfg.SOLVER.SELECT == "best" and self.split == "test":
+            raise ConfigError("SOLVER.SELECT best needs validation images: set DATASETS.VAL")
         protocols = build_test(cfg, self.split).protocols
         self.protocols = [Protocol(name, *rest) for name, rest in protocols.items()]
         self.loss = build_loss(cfg)
@@ -60,6 +60,7 @@ class Run:
         if cfg.MODEL.USE_EMA:  # the release copies the global temperature instead of averaging it
             self.ema = Ema(self.model.trained_state(), decay=cfg.MODEL.EMA_DECAY, copied={"global_temperature"})
         self.autocast = autocast_dtype(cfg.SOLVER.AMP, self.device)
+        self.test_autocast = autocast_dtype(cfg.TEST.AMP, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
         self.config, self.template = cfg.dump(), cfg.MODEL.TEMPLATE
         self.epoch, self.batch, self.step, self.best = 1, 0, 0, -1.0  # the epoch under way and its batches done
@@ -98,8 +99,7 @@ class Run:
         """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
         self.model.eval()
         rows = methods_of(self.model, self.zero_shot, self.ema)
-        autocast = autocast_dtype(cfg.TEST.AMP, self.device)
-        results = evaluate(rows, self.protocols, device=self.device, autocast=autocast)
+        results = evaluate(rows, self.protocols, device=self.device, autocast=self.test_autocast)
         print(f"\n{cfg.DATASETS.NAMES}, {self.split} images, after epoch {self.epoch}\n{format_table(results)}")
         write_results(folder / self.split / f"epoch-{self.epoch}", results)
         for result in results:
@@ -130,9 +130,10 @@ class Run:
             CheckpointError: if it belongs to another configuration, vocabulary or CLIP.
         """
         content = load_checkpoint(path)
-        for key, here in (("clip", self.clip), ("seen", list(self.vocabulary.seen))):
-            if content[key] != here:
-                raise CheckpointError(f"{path} was trained with other {key}: {content[key]}, here {here}")
+        if content["clip"] != self.clip:
+            raise CheckpointError(f"{path} was trained with the CLIP {content['clip']}, here it is {self.clip}")
+        if differing := set(content["seen"]) ^ set(self.vocabulary.seen):
+            raise CheckpointError(f"{path} was trained with other seen labels: {min(differing)!r} is on one side only")
         _require_same_config(content["config"], self.config, path)
         self.model.load_trained_state(content["model"])
         self.optimizers.load_state_dict(content["optimizers"])

@@ -21,7 +21,7 @@ def project_qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W)."""
-    if q.device.type == "cpu" and q.dtype != torch.float32:
+    if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
         # On CPUs the backward pass of half-precision attention is ten times slower than float32's.
         with torch.autocast("cpu", enabled=False):
             mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal)

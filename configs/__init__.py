@@ -1,6 +1,7 @@
 """Reading configurations: defaults, then a YAML, then KEY VALUE pairs; unknown keys and wrong types are errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -10,8 +11,12 @@ from configs.defaults import _C
 __all__ = ["ConfigError", "load_config"]
 
 
+CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best")}
+AT_LEAST = {"MAX_EPOCHS": 1, "EVAL_PERIOD": 1, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 0}
+
+
 class ConfigError(ValueError):
-    """A key that does not exist, a value of the wrong type, or a file that cannot be read."""
+    """A key that does not exist, a value that is wrong in type or range, or a file that cannot be read."""
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -25,18 +30,34 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: in one line, naming the key or the file.
     """
     cfg = _C.clone()
-    try:
-        if path is not None:
+    if path is not None:
+        with _one_line(path):
             cfg.merge_from_file(str(path))
-        if len(overrides) % 2:
-            raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
+    if len(overrides) % 2:
+        raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
+    with _one_line("the overrides"):
         cfg.merge_from_list(list(overrides))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except ConfigError:
-        raise
-    except Exception as error:  # noqa: BLE001 - yacs and PyYAML raise a dozen types
-        where = path if path is not None else "the overrides"
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
+    _check_loop(cfg)
     cfg.freeze()
     return cfg
+
+
+@contextmanager
+def _one_line(source: str | Path) -> Iterator[None]:
+    """Names what was read in place of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
+    except Exception as error:  # noqa: BLE001 - yacs and PyYAML raise a dozen types
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def _check_loop(cfg: CfgNode) -> None:
+    """The values that the training loop would ignore or stumble over; the rest is checked where it is used."""
+    for key, choices in CHOICES.items():
+        if cfg.SOLVER[key] not in choices:
+            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]!r}; it has to be {' or '.join(choices)}")
+    for key, least in AT_LEAST.items():
+        if cfg.SOLVER[key] < least:
+            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it has to be {least} or more")

@@ -1,6 +1,6 @@
 """From an RGB image to the model's input (3, H, W), float32.
 
-Training (table 1.3 of the method notes, "train augmentation"): at full size crop, blur, contrast, noise,
+Training: at full size crop, blur, contrast, noise,
 brightness and affine; then flip, resize, pad and crop, normalise, erase. The release uses imgaug for the
 first part; here it is torchvision with the same strengths and the same order. All randomness is torch's.
 """

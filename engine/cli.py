@@ -13,11 +13,12 @@ def run(main: Callable[[], int | None]) -> int:
     """The exit code of `main`: 2 with one line on stderr for an error of our own, 130 when interrupted.
 
     An error is our own if its class is defined in this project: it was raised at the boundary, with a message
-    for the user. Warnings are shown as one line too.
+    for the user. Warnings are shown as one line too, as long as `main` runs.
     """
-    warnings.showwarning = _one_line_warning
     try:
-        return main() or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line_warning
+            return main() or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
@@ -29,4 +30,4 @@ def run(main: Callable[[], int | None]) -> int:
 
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:  # noqa: ARG001, ANN001
-    print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201

@@ -51,7 +51,7 @@ def score_images(
     labels, scores = {}, {method.name: [] for method in methods}
     targets, images = [], []
     bar = tqdm(protocol.loader, protocol.name, disable=not progress_bar, unit="batch", leave=False)
-    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+    with bar, torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         for batch in bar:
             pixels = batch.images.to(device, non_blocking=True)
             for method in methods:

@@ -74,15 +74,16 @@ class Trainer:
         """
         self.model.train()
         total = first_batch + len(loader)
-        bar = tqdm(loader, f"epoch {epoch}", total, initial=first_batch, disable=not self.progress_bar, unit="batch")
-        for done, batch in enumerate(bar, start=first_batch + 1):
-            self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
-            loss = self._train_step(batch, epoch)
-            if done % self.log_period == 0 or done == total:
-                self.log(epoch=epoch, step=self.step, **self._values())
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-            if after_step is not None:
-                after_step(done)
+        shown = {"initial": first_batch, "disable": not self.progress_bar, "unit": "batch"}
+        with tqdm(loader, f"epoch {epoch}", total, **shown) as bar:  # else an error is printed behind the bar
+            for done, batch in enumerate(bar, start=first_batch + 1):
+                self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
+                loss = self._train_step(batch, epoch)
+                if done % self.log_period == 0 or done == total:
+                    self.log(epoch=epoch, step=self.step, **self._values())
+                    bar.set_postfix(loss=f"{loss.item():.3f}")
+                if after_step is not None:
+                    after_step(done)
 
     def _train_step(self, batch, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)

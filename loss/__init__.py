@@ -8,19 +8,26 @@ from torch import Tensor
 from loss.asl_loss import asl_loss
 from loss.mmc_loss import mmc_loss
 
-__all__ = ["asl_loss", "build_loss", "mmc_loss"]
+__all__ = ["LossError", "asl_loss", "build_loss", "mmc_loss"]
+
+
+class LossError(ValueError):
+    """A loss that does not exist, or one of its settings out of its range."""
 
 
 def build_loss(cfg) -> Callable[[Tensor, Tensor], Tensor]:
     """The configured loss, a function of logits (B, C) and targets (B, C).
 
     Raises:
-        ValueError: if MODEL.LOSS_TYPE is unknown.
+        LossError: naming the key, if MODEL.LOSS_TYPE is unknown or a setting of ASL out of its range.
     """
     if cfg.MODEL.LOSS_TYPE == "MMC":
         return mmc_loss
     if cfg.MODEL.LOSS_TYPE == "ASL":
-        return partial(
-            asl_loss, gamma_neg=cfg.SOLVER.GAMMA_NEG, gamma_pos=cfg.SOLVER.GAMMA_POS, clip=cfg.SOLVER.CLIP
-        )
-    raise ValueError(f"MODEL.LOSS_TYPE must be MMC or ASL, not {cfg.MODEL.LOSS_TYPE!r}")
+        for key, gamma in (("GAMMA_NEG", cfg.SOLVER.GAMMA_NEG), ("GAMMA_POS", cfg.SOLVER.GAMMA_POS)):
+            if not gamma >= 0:
+                raise LossError(f"SOLVER.{key} must be at least 0, not {gamma}")
+        if not 0 <= cfg.SOLVER.CLIP < 1:
+            raise LossError(f"SOLVER.CLIP must be in [0, 1), not {cfg.SOLVER.CLIP}")
+        return partial(asl_loss, gamma_neg=cfg.SOLVER.GAMMA_NEG, gamma_pos=cfg.SOLVER.GAMMA_POS, clip=cfg.SOLVER.CLIP)
+    raise LossError(f"MODEL.LOSS_TYPE must be MMC or ASL, not {cfg.MODEL.LOSS_TYPE!r}")

@@ -20,12 +20,11 @@ def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: fl
         clip: margin by which absent labels' probabilities are shifted down, in [0, 1).
     """
     logits, targets = logits.float(), targets.float()
-    p = logits.sigmoid()
+    log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)  # finite where p or 1 - p rounds to 0
+    present = targets * (gamma_pos * log_rest).exp() * log_p
     if clip > 0:
-        shifted = (p - clip).clamp(min=0)
-        log_absent = torch.log1p(-shifted)
+        shifted = (logits.sigmoid() - clip).clamp(min=0)
+        absent = (1 - targets) * shifted.pow(gamma_neg) * torch.log1p(-shifted)
     else:
-        shifted, log_absent = p, F.logsigmoid(-logits)  # stable where p rounds to 1
-    present = targets * (1 - p).pow(gamma_pos) * F.logsigmoid(logits)
-    absent = (1 - targets) * shifted.pow(gamma_neg) * log_absent
+        absent = (1 - targets) * (gamma_neg * log_p).exp() * log_rest
     return -RELEASE_SCALE * (present + absent).mean()

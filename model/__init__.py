@@ -9,10 +9,20 @@ from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
 from clip.weights import check_image_size
 from model.kcot import KCOT
-from model.model import RAM, Labels, Recognition
+from model.model import RAM, Labels, ModelError, Recognition
 from model.zero_shot import ZeroShotCLIP
 
-__all__ = ["RAM", "Labels", "Recognition", "ZeroShotCLIP", "block_indices", "build_model", "build_zero_shot", "load_towers"]
+__all__ = [
+    "RAM",
+    "Labels",
+    "ModelError",
+    "Recognition",
+    "ZeroShotCLIP",
+    "block_indices",
+    "build_model",
+    "build_zero_shot",
+    "load_towers",
+]
 
 
 def load_towers(cfg) -> ClipTowers:
@@ -24,7 +34,12 @@ def load_towers(cfg) -> ClipTowers:
 
 
 def build_model(cfg, towers: ClipTowers) -> RAM:
-    """RAM around the given towers, with what is trained newly drawn from torch's global random state."""
+    """RAM around the given towers, with what is trained newly drawn from torch's global random state.
+
+    Raises:
+        ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
+    """
+    _check_settings(cfg, context=len(towers.text.positional_embedding))
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
     prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
@@ -77,13 +92,37 @@ def block_indices(spec: Sequence[int], depth: int, key: str) -> tuple[int, ...]:
     """0-based blocks of a tower: (9, 10, 11) as they are, (-1,) none, (n, -1) the first n.
 
     Raises:
-        ValueError: naming `key`, if the tower of `depth` blocks has no such block.
+        ModelError: naming `key`, if the tower of `depth` blocks has no such block.
     """
-    spec = tuple(spec)
-    if len(spec) == 2 and spec[1] == -1:
-        spec = tuple(range(spec[0]))
-    elif spec == (-1,):
-        spec = ()
-    if any(not 0 <= index < depth for index in spec) or len(set(spec)) < len(spec):
-        raise ValueError(f"{key} is {list(spec)}, but the tower has blocks 0 to {depth - 1}, each to be named once")
-    return tuple(sorted(spec))
+    blocks = tuple(spec)
+    if blocks == (-1,):
+        return ()
+    if len(blocks) == 2 and blocks[1] == -1 and isinstance(blocks[0], int) and blocks[0] >= 0:
+        blocks = tuple(range(blocks[0]))
+    if any(not isinstance(b, int) or not 0 <= b < depth for b in blocks) or len(set(blocks)) < len(blocks):
+        raise ModelError(f"{key} is {list(spec)}, but the tower has blocks 0 to {depth - 1}, each to be named once")
+    return tuple(sorted(blocks))
+
+
+def _check_settings(cfg, *, context: int) -> None:
+    """Refuses what would fail in the first batch only, or never and mean nothing."""
+    template = cfg.MODEL.TEMPLATE
+    one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
+    kernel, prompts = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX
+    rules = (
+        ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
+        ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
+        ("OT_ITER", cfg.MODEL.OT_ITER, cfg.MODEL.OT_ITER >= 1, "at least 1"),
+        ("OT_STOP", cfg.MODEL.OT_STOP, cfg.MODEL.OT_STOP in ("image", "batch"), "image or batch"),
+        ("LPD_TEMPERATURE", cfg.MODEL.LPD_TEMPERATURE, cfg.MODEL.LPD_TEMPERATURE > 0, "positive"),
+        ("TEMPERATURE", cfg.MODEL.TEMPERATURE, cfg.MODEL.TEMPERATURE > 0, "positive"),
+        ("TEMPERATURE_GLOBAL", cfg.MODEL.TEMPERATURE_GLOBAL, cfg.MODEL.TEMPERATURE_GLOBAL > 0, "positive"),
+        ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
+        ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),
+        # Start and end of the text need a place each beside the prompts.
+        ("TEXT_CTX", prompts, 0 <= prompts <= context - 2, f"between 0 and {context - 2}"),
+        ("TEMPLATE", template, one_place, "a text with one {} for the label"),
+    )
+    for key, value, holds, wanted in rules:
+        if not holds:
+            raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")

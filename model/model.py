@@ -28,7 +28,11 @@ from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
 from model.kcot import KCOT, Matching
 
-__all__ = ["RAM", "Labels", "Recognition", "TrainedParts"]
+__all__ = ["RAM", "Labels", "ModelError", "Recognition", "TrainedParts"]
+
+
+class ModelError(ValueError):
+    """A setting that no model can be built from, or the trained weights of another model."""
 
 
 class Labels(NamedTuple):
@@ -128,14 +132,14 @@ class RAM(nn.Module):
         """Puts back what `trained_state` gave.
 
         Raises:
-            ValueError: if names or shapes are not those of this model.
+            ModelError: if names or shapes are not those of this model; nothing is changed then.
         """
         own = self.trained_state()
         for name in sorted(own.keys() | state.keys()):
             ours, theirs = own.get(name), state.get(name)
             if ours is None or theirs is None or ours.shape != theirs.shape:
-                sides = [None if t is None else tuple(t.shape) for t in (ours, theirs)]
-                raise ValueError(f"{name} is {sides[0]} in this model and {sides[1]} in the checkpoint")
+                sides = ["missing" if t is None else tuple(t.shape) for t in (ours, theirs)]
+                raise ModelError(f"{name} is {sides[0]} in this model and {sides[1]} in the checkpoint")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])

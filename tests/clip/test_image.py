@@ -1,0 +1,186 @@
+"""The image trunk against open_clip's own tower, and against tokens that are really appended."""
+
+import copy
+
+import pytest
+import torch
+from open_clip.model import resize_pos_embed
+from torch import nn
+
+from clip.image import ImageTrunk, resize_positions
+from clip.load import load_clip
+
+
+@pytest.fixture(scope="module")
+def visual():
+    tower = load_clip("ViT-tiny-8", "random", seed=1).visual
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        for parameter in tower.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)  # open_clip starts biases at zero
+    return tower
+
+
+def trunk_of(visual, adapted=(1, 2), saa_blocks=(0, 1, 2), ladder_factor=1.0):
+    return ImageTrunk(visual, adapted=adapted, saa_blocks=saa_blocks, ladder_factor=ladder_factor).eval()
+
+
+def images(count=2, height=32, width=32):
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(2))
+
+
+def prompts_for(*blocks, count=4):
+    generator = torch.Generator().manual_seed(3)
+    return {block: torch.randn(count, 64, generator=generator) for block in blocks}
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def embed(visual, batch):
+    """Tokens in front of the first block, (B, 17, W), 32 x 32 images."""
+    x = visual.conv1(batch).flatten(2).transpose(1, 2)
+    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
+    return visual.ln_pre(x + visual.positional_embedding)
+
+
+def self_attention_of_values(block, x):
+    """SAA through torch's own multi-head attention, made to see values as queries and keys."""
+    attn, width = copy.deepcopy(block.attn), x.shape[-1]
+    with torch.no_grad():
+        attn.in_proj_weight.copy_(block.attn.in_proj_weight[2 * width :].repeat(3, 1))
+        attn.in_proj_bias.copy_(block.attn.in_proj_bias[2 * width :].repeat(3))
+    normed = block.ln_1(x)
+    return attn(normed, normed, normed, need_weights=False)[0]
+
+
+def both_streams(visual, batch, prompts, saa_blocks=(0, 1, 2), factor=1.0):
+    """Main stream with prompts appended to the sequence and cut off behind the block, and local stream."""
+    x = embed(visual, batch)
+    local, after = x[:, 1:], []
+    for index, block in enumerate(visual.transformer.resblocks):
+        if index in saa_blocks:
+            local = local + factor * self_attention_of_values(block, x)[:, 1:]
+        length = x.shape[1]
+        if index in prompts:
+            x = torch.cat([x, prompts[index].expand(len(x), -1, -1)], 1)
+        x = block(x)[:, :length]
+        after.append(x)
+    return x, local, after
+
+
+@pytest.mark.parametrize("adapted", [(), (0,), (1, 2), (0, 2)])
+def test_global_feature_without_prompts_is_that_of_open_clip(visual, adapted):
+    trunk, batch = trunk_of(visual, adapted), images()
+    close(trunk.finish(trunk.stem(batch), {}).cls, visual(batch))
+
+
+def test_global_feature_with_prompts_is_that_of_appended_tokens(visual):
+    trunk, batch, prompts = trunk_of(visual), images(), prompts_for(1, 2)
+    x, _, _ = both_streams(visual, batch, prompts)
+    found = trunk.finish(trunk.stem(batch), prompts).cls
+    close(found, visual.ln_post(x[:, 0]) @ visual.proj)
+    assert not torch.allclose(found, visual(batch), atol=1e-2)
+
+
+def test_taps_are_the_patches_behind_each_adapted_block(visual):
+    trunk, batch, prompts = trunk_of(visual, (0, 2)), images(), prompts_for(0, 2)
+    _, _, after = both_streams(visual, batch, prompts)
+    taps = trunk.finish(trunk.stem(batch), prompts).taps
+    assert sorted(taps) == [0, 2]
+    close(taps[0], after[0][:, 1:])
+    close(taps[2], after[2][:, 1:])
+
+
+@pytest.mark.parametrize(("saa_blocks", "factor"), [((0, 1, 2), 1.0), ((1,), 1.0), ((0, 2), 0.5), ((), 1.0)])
+def test_local_stream_is_the_embedding_plus_the_chosen_self_aware_attentions(visual, saa_blocks, factor):
+    trunk, batch, prompts = trunk_of(visual, (1, 2), saa_blocks, factor), images(), prompts_for(1, 2)
+    _, local, _ = both_streams(visual, batch, prompts, saa_blocks, factor)
+    close(trunk.finish(trunk.stem(batch), prompts).saa, local)
+
+
+def test_features_do_not_depend_on_where_the_streams_part(visual):
+    batch, prompts = images(), prompts_for(2)
+    early, late = trunk_of(visual, (0, 1, 2)), trunk_of(visual, (2,))
+    found, expected = early.finish(early.stem(batch), prompts), late.finish(late.stem(batch), prompts)
+    close(found.cls, expected.cls)
+    close(found.saa, expected.saa)
+    close(found.taps[2], expected.taps[2])
+
+
+def test_teacher_is_the_projected_local_stream_without_prompts(visual):
+    trunk, batch = trunk_of(visual), images()
+    state = trunk.stem(batch)
+    _, local, _ = both_streams(visual, batch, {})
+    close(trunk.teacher_regions(state), visual.ln_post(local) @ visual.proj)
+    close(trunk.teacher_regions(state), trunk.project(trunk.finish(state, {}).saa))
+
+
+def test_prompts_change_the_student_only(visual):
+    trunk = trunk_of(visual)
+    state = trunk.stem(images())
+    before = trunk.teacher_regions(state)
+    student = trunk.project(trunk.finish(state, prompts_for(1, 2)).saa)
+    assert torch.equal(trunk.teacher_regions(state), before)
+    assert not torch.allclose(student, before, atol=1e-3)
+
+
+def test_stem_and_teacher_keep_no_graph(visual):
+    trunk, batch = trunk_of(visual), images().requires_grad_()
+    state = trunk.stem(batch)
+    assert not state.x.requires_grad
+    assert not state.saa.requires_grad
+    assert not trunk.teacher_regions(state).requires_grad
+
+
+def test_gradients_reach_prompts_and_no_frozen_weight(visual):
+    trunk = trunk_of(visual)
+    prompts = {block: nn.Parameter(p) for block, p in prompts_for(1, 2).items()}
+    features = trunk.finish(trunk.stem(images()), prompts)
+    (features.cls.square().sum() + features.saa.square().sum()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in prompts.values())
+    assert all(p.grad is None for p in trunk.parameters())
+
+
+def test_weights_are_registered_once(visual):
+    assert {name.split(".")[0] for name in trunk_of(visual).state_dict()} == {"visual"}
+
+
+def test_width_is_that_of_the_trunk_and_the_grid_that_of_the_patches(visual):
+    trunk = trunk_of(visual)
+    assert trunk.width == 64
+    assert trunk.stem(images(1, 24, 40)).grid == (3, 5)
+
+
+def test_positions_of_the_own_grid_are_left_alone(visual):
+    assert resize_positions(visual.positional_embedding, (4, 4), (4, 4)) is visual.positional_embedding
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (3, 5)])
+def test_positions_are_interpolated_as_open_clip_does(visual, grid):
+    state = {"visual.positional_embedding": visual.positional_embedding}
+    shell = nn.Module()
+    shell.visual = nn.Module()
+    shell.visual.grid_size = grid
+    resize_pos_embed(state, shell)
+    close(resize_positions(visual.positional_embedding, (4, 4), grid), state["visual.positional_embedding"])
+
+
+def test_positions_of_another_grid_with_as_many_regions_are_interpolated_too(visual):
+    found = resize_positions(visual.positional_embedding, (4, 4), (2, 8))
+    assert torch.equal(found[0], visual.positional_embedding[0])
+    assert not torch.allclose(found, visual.positional_embedding, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(48, 48), (24, 40)])
+def test_images_of_other_sizes_are_seen_as_by_an_open_clip_tower_of_that_size(visual, size):
+    trunk, batch = trunk_of(visual), images(2, *size)
+    resized = copy.deepcopy(visual)
+    resized.grid_size = (size[0] // 8, size[1] // 8)
+    state = {"visual.positional_embedding": visual.positional_embedding}
+    shell = nn.Module()
+    shell.visual = resized
+    resize_pos_embed(state, shell)
+    resized.positional_embedding = nn.Parameter(state["visual.positional_embedding"])
+    close(trunk.finish(trunk.stem(batch), {}).cls, resized(batch))

@@ -1,0 +1,187 @@
+"""The text encoder against open_clip's own tower and a plain, uncut computation of Eq. (2)."""
+
+import pytest
+import torch
+from torch import nn
+
+from clip.load import load_clip
+from clip.text import KEPT_LISTS, TextEncoder
+
+NAMES = ("dog", "traffic light", "a rather long description of what a tricycle might be")
+FULL = " ".join(["dog"] * 70)  # "A photo of a ... ." with start and end: exactly 77 tokens
+
+
+@pytest.fixture(scope="module")
+def towers():
+    towers = load_clip("ViT-tiny-8", "random", seed=1)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        for parameter in towers.text.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)  # open_clip starts biases at zero
+    return towers
+
+
+def encoder_of(towers, prompted=(1, 2), template="A photo of a {}."):
+    return TextEncoder(towers.text, towers.tokenize, template=template, prompted=prompted).eval()
+
+
+def prompts_for(*blocks, count=4):
+    generator = torch.Generator().manual_seed(3)
+    return {block: torch.randn(count, 64, generator=generator) for block in blocks}
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def tokens_of(towers, names):
+    return towers.tokenize([f"A photo of a {name}." for name in names])
+
+
+def uncut(towers, names, prompts):
+    """Eq. (2) over all 77 positions: sequences cut to 77 with the prompts in, the rest appended again."""
+    text, tokens = towers.text, tokens_of(towers, names)
+    mask = torch.full((77, 77), float("-inf")).triu_(1)
+    x = text.token_embedding(tokens) + text.positional_embedding
+    for index, block in enumerate(text.transformer.resblocks):
+        if index not in prompts:
+            x = block(x, attn_mask=mask)
+            continue
+        prompt = prompts[index].expand(len(x), -1, -1)
+        sequence, aside = torch.cat([x[:, :1], prompt, x[:, 1:]], 1).split([77, len(prompts[index])], 1)
+        out = block(sequence, attn_mask=mask)
+        x = torch.cat([out[:, :1], out[:, 1 + prompt.shape[1] :], aside], 1)
+    x = text.ln_final(x)[torch.arange(len(x)), tokens.argmax(-1)]
+    return x @ text.text_projection
+
+
+@pytest.mark.parametrize("prompted", [(), (0, 1, 2), (2,)])
+@pytest.mark.parametrize("names", [NAMES, ("dog", FULL)])
+def test_features_without_prompts_are_those_of_open_clip_over_the_whole_context(towers, prompted, names):
+    expected = towers.text(tokens_of(towers, names))
+    encoder = encoder_of(towers, prompted)
+    close(encoder(names, {}), expected)
+    close(encoder.prefix(names).plain, expected)
+
+
+@pytest.mark.parametrize("blocks", [(1, 2), (0, 1, 2), (0, 2), (2,)])
+def test_features_with_prompts_follow_the_equation_over_the_whole_context(towers, blocks):
+    prompts = prompts_for(*blocks)
+    found = encoder_of(towers, blocks)(NAMES, prompts)
+    close(found, uncut(towers, NAMES, prompts))
+    assert not torch.allclose(found, towers.text(tokens_of(towers, NAMES)), atol=1e-2)
+
+
+@pytest.mark.parametrize("words", [65, 66, 67, 68, 69, 70])
+def test_tokens_that_prompts_push_out_of_the_context_sit_the_block_out(towers, words):
+    names, prompts = ("dog", " ".join(["dog"] * words)), prompts_for(1, 2)
+    close(encoder_of(towers)(names, prompts), uncut(towers, names, prompts))
+
+
+def test_prompted_blocks_without_a_prompt_run_as_they_are(towers):
+    prompts = prompts_for(2)
+    close(encoder_of(towers, (1, 2))(NAMES, prompts), uncut(towers, NAMES, prompts))
+
+
+def test_only_the_longest_name_is_computed_to_its_end(towers):
+    encoder = encoder_of(towers)
+    longest = int(tokens_of(towers, NAMES).argmax(-1).max()) + 1
+    assert encoder.prefix(NAMES).x.shape == (3, longest, 64)
+    assert longest < 77
+
+
+def test_features_do_not_depend_on_the_other_names(towers):
+    encoder, prompts = encoder_of(towers), prompts_for(1, 2)
+    close(encoder(NAMES, prompts)[:1], encoder(NAMES[:1], prompts))
+
+
+def test_template_is_filled_with_each_name(towers):
+    close(encoder_of(towers, template="{} at sea")(["dog"], {}), towers.text(towers.tokenize(["dog at sea"])))
+
+
+@pytest.fixture
+def ran(towers):
+    """Indices of the blocks that have run, as they run."""
+    order = []
+    handles = [
+        block.ln_1.register_forward_hook(lambda *_, index=index: order.append(index))
+        for index, block in enumerate(towers.text.transformer.resblocks)
+    ]
+    yield order
+    for handle in handles:
+        handle.remove()
+
+
+def test_frozen_part_runs_once_for_a_list_of_names(towers, ran):
+    encoder, prompts = encoder_of(towers, (2,)), prompts_for(2)
+    encoder(NAMES, prompts)
+    assert ran == [0, 1, 2, 2]  # the frozen tower to its end, then the prompted block
+    encoder(list(NAMES), prompts)
+    assert ran == [0, 1, 2, 2, 2]
+
+
+def test_another_list_of_names_is_another_prefix(towers):
+    encoder = encoder_of(towers)
+    encoder(NAMES, {})
+    close(encoder(NAMES[::-1], {}), towers.text(tokens_of(towers, NAMES[::-1])))
+
+
+def test_least_recently_used_list_is_forgotten_first(towers, ran):
+    encoder = encoder_of(towers, ())
+    lists = [(f"label {index}",) for index in range(KEPT_LISTS)]
+    for names in lists:
+        encoder.prefix(names)
+    encoder.prefix(lists[0])  # used again: now the second is the oldest
+    encoder.prefix(("one more",))
+    ran.clear()
+    for names in (lists[0], *lists[2:], ("one more",)):
+        encoder.prefix(names)
+    assert ran == []
+    encoder.prefix(lists[1])
+    assert ran == [0, 1, 2]
+
+
+def test_prefix_is_in_full_precision_even_under_autocast(towers):
+    expected = encoder_of(towers).prefix(NAMES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = encoder_of(towers).prefix(NAMES)
+    assert torch.equal(found.x, expected.x)
+    assert torch.equal(found.plain, expected.plain)
+
+
+def test_prompted_features_under_autocast_are_near_those_of_float32(towers):
+    encoder, prompts = encoder_of(towers), prompts_for(1, 2)
+    expected = encoder(NAMES, prompts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = encoder(NAMES, prompts).float()
+    assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_prefix_follows_the_tower_to_another_device(towers):
+    encoder = encoder_of(towers)
+    on_cpu = encoder.prefix(NAMES).plain
+    try:
+        found = encoder.to("cuda").prefix(NAMES).plain
+    finally:
+        encoder.to("cpu")
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), on_cpu, rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_reach_prompts_and_no_frozen_weight(towers):
+    encoder = encoder_of(towers)
+    prompts = {block: nn.Parameter(p) for block, p in prompts_for(1, 2).items()}
+    encoder(NAMES, prompts).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in prompts.values())
+    assert all(p.grad is None for p in encoder.parameters())
+    assert not encoder.prefix(NAMES).x.requires_grad
+
+
+def test_widths_are_those_of_the_tower(towers):
+    assert (encoder_of(towers).width, encoder_of(towers).joint_width) == (64, 32)
+
+
+def test_weights_are_registered_once(towers):
+    assert {name.split(".")[0] for name in encoder_of(towers).state_dict()} == {"text"}

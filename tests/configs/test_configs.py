@@ -1,0 +1,218 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from yacs.config import CfgNode
+
+from configs import ConfigError, load_config
+from datasets import build_test, build_train
+from loss import build_loss
+from model import build_model, load_towers
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+YAMLS = sorted(CONFIGS.glob("*.yml"))
+DATA_IS_BUILT_IN = {"shapes.yml", "tiny.yml"}
+REPEATED = {  # said again for the reader of a pair of files
+    "coco.yml": {"DATASETS.NAMES", "DATASETS.TRAIN", "DATASETS.TEST", "MODEL.DEPTH_TEXT", "MODEL.TEMPERATURE",
+                 "SOLVER.LOG_PERIOD"},
+}  # fmt: skip
+RELEASE = {  # the authors' values on COCO, by the names of their keys
+    "MODEL.BACKBONE": "ViT-B/16", "MODEL.LOSS_TYPE": "MMC", "MODEL.DEPTH_VISION": (9, 10, 11),
+    "MODEL.DEPTH_TEXT": (9, 10, 11), "MODEL.TEXT_CTX": 4, "MODEL.VISION_ADAPT": 8, "MODEL.SAA_LAYER": (12, -1),
+    "MODEL.KERNEL_SIZE": 3, "MODEL.TEMPERATURE": 2e-3, "MODEL.OT_REG": 0.1, "MODEL.OT_REGSC": 0.05,
+    "MODEL.USE_EMA": True, "MODEL.EMA_DECAY": 0.9997,
+    "INPUT.SIZE_TRAIN": (224, 224), "INPUT.SIZE_TEST": (224, 224), "INPUT.PROB": 0.5, "INPUT.RE_PROB": 0.5,
+    "INPUT.PADDING": 10, "INPUT.PIXEL_MEAN": (0.5, 0.5, 0.5), "INPUT.PIXEL_STD": (0.5, 0.5, 0.5),
+    "DATASETS.NAMES": "COCO_ZS", "DATALOADER.NUM_WORKERS": 8,
+    "SOLVER.BASE_LR": 5e-5, "SOLVER.BASE_LR_SGD": 1e-3, "SOLVER.WEIGHT_DECAY": 1e-4,
+    "SOLVER.WEIGHT_DECAY_SGD": 1e-4, "SOLVER.MOMENTUM": 0.9, "SOLVER.IMS_PER_BATCH": 32, "SOLVER.MAX_EPOCHS": 6,
+    "SOLVER.EVAL_PERIOD": 3, "SOLVER.LOG_PERIOD": 500, "SOLVER.WARMUP_EPOCHS": 3, "SOLVER.SCHEDULER_MAX_EPOCHS": 60,
+    "SOLVER.SEED": 42, "SOLVER.GAMMA_NEG": 2.0, "SOLVER.GAMMA_POS": 0.0, "SOLVER.CLIP": 0.0,
+    "TEST.IMS_PER_BATCH": 512, "TEST.WEIGHT": "", "WANDB": False, "WANDB_PROJ": "OVML-RAM",
+}  # fmt: skip
+ONE_VALUE_ONLY = ("MODEL.TRANSFER_TYPE", "SOLVER.OPTIMIZER_NAME", "SOLVER.LR_SCHEDULER")  # nothing to choose
+
+
+def get(node, key):
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def flat(node, prefix=""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def message(path=None, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        (tmp_path / "a.yml").write_text(text)
+        return tmp_path / "a.yml"
+
+    return write
+
+
+@pytest.mark.parametrize("key", RELEASE)
+def test_a_default_is_that_of_the_release_on_coco(key):
+    assert get(load_config(), key) == RELEASE[key]
+
+
+@pytest.mark.parametrize("key", ONE_VALUE_ONLY)
+def test_a_key_with_a_single_value_is_left_out(key):
+    assert message(overrides=[key, "x"]) == f"the overrides: Non-existent key: {key}"
+
+
+def test_an_override_beats_the_yaml(written):
+    cfg = load_config(written("SOLVER: {SEED: 1, MAX_EPOCHS: 9}"), ["SOLVER.SEED", "2"])
+    assert (cfg.SOLVER.SEED, cfg.SOLVER.MAX_EPOCHS) == (2, 9)
+
+
+def test_the_yaml_beats_the_defaults(written):
+    assert load_config(written("INPUT: {SIZE_TEST: [32, 64]}")).INPUT.SIZE_TEST == (32, 64)
+
+
+def test_numbers_may_be_written_as_in_python(written):
+    assert load_config(written("SOLVER: {BASE_LR: 5e-3}")).SOLVER.BASE_LR == 0.005  # plain YAML reads a string
+
+
+def test_an_empty_yaml_gives_the_defaults(written):
+    assert load_config(written("# nothing\n")) == load_config()
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(AttributeError, match="immutable"):
+        load_config().SOLVER.SEED = 1
+
+
+def test_the_defaults_are_not_changed_by_loading():
+    load_config(None, ["SOLVER.SEED", "1"])
+    assert load_config().SOLVER.SEED == 42
+
+
+@pytest.mark.parametrize("key", ["SOLVER.SEAD", "SEED", "OPTIM.SEED"])
+def test_an_unknown_key_of_an_override_is_an_error(key):
+    assert key in message(overrides=[key, "1"])
+
+
+def test_an_error_in_an_override_is_not_blamed_on_the_file(written):
+    assert message(written("WANDB: True"), ["SOLVER.SEAD", "1"]) == "the overrides: Non-existent key: SOLVER.SEAD"
+
+
+def test_an_unknown_key_of_a_yaml_is_an_error(written):
+    path = written("SOLVER: {SEAD: 1}")
+    text = message(path)
+    assert "SOLVER.SEAD" in text
+    assert text.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SOLVER.SEED", "x"), ("SOLVER.SEED", "1.5"), ("SOLVER.SEED", "True"), ("SOLVER.BASE_LR", "fast"),
+     ("WANDB", "yes"), ("MODEL.DEPTH_TEXT", "3"), ("MODEL", "3"), ("OUTPUT_DIR", "3")],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_an_error(key, value):
+    text = message(overrides=[key, value])
+    assert "Type mismatch" in text
+    assert text.endswith(f"key: {key}")
+
+
+def test_a_value_of_the_wrong_type_in_a_yaml_is_an_error(written):
+    path = written("SOLVER: {SEED: x}")
+    text = message(path)
+    assert text.startswith(f"{path}: ")
+    assert "SOLVER.SEED" in text
+
+
+def test_a_key_without_a_value_is_an_error():
+    assert message(overrides=["SOLVER.SEED", "1", "WANDB"]).endswith("'WANDB' has no value")
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    assert message(tmp_path / "a.yml") == f"cannot read the configuration {tmp_path}/a.yml: No such file or directory"
+
+
+def test_a_folder_is_an_error(tmp_path):
+    assert message(tmp_path) == f"cannot read the configuration {tmp_path}: Is a directory"
+
+
+@pytest.mark.parametrize("text", ["SOLVER: {SEED: 1", "SOLVER:\n\tSEED: 1", "- 1\n- 2", "SOLVER", "SOLVER: 3", "\x00"])
+def test_a_broken_yaml_is_an_error_that_names_the_file(written, text):
+    path = written(text)
+    assert message(path).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_no_text_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "a.yml").write_bytes(b"\xff\xfe\x81")
+    assert message(tmp_path / "a.yml").startswith(f"{tmp_path}/a.yml: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [("SOLVER.LR_PERIOD", "batch", "epoch or step"), ("SOLVER.SELECT", "first", "last or best"),
+     ("SOLVER.MAX_EPOCHS", "0", "1 or more"), ("SOLVER.EVAL_PERIOD", "0", "1 or more"),
+     ("SOLVER.LOG_PERIOD", "-1", "1 or more"), ("SOLVER.CHECKPOINT_PERIOD", "-1", "0 or more")],
+)  # fmt: skip
+def test_a_value_that_the_loop_cannot_use_is_an_error(key, value, allowed):
+    text = message(overrides=[key, value])
+    assert text.startswith(f"{key} is ")
+    assert text.endswith(f"it has to be {allowed}")
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_a_yaml_loads(path):
+    assert isinstance(load_config(path), CfgNode)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_a_yaml_holds_only_what_differs(path):
+    defaults, cfg = load_config(), load_config(path)
+    same = {key for key, _ in flat(yaml.safe_load(path.read_text())) if get(cfg, key) == get(defaults, key)}
+    assert same == REPEATED.get(path.name, set())
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_a_yaml_begins_with_what_it_is_and_how_to_use_it(path):
+    head = path.read_text().split("\nOUTPUT_DIR", 1)[0].splitlines()
+    assert len(head) >= 2
+    assert all(line.startswith("# ") for line in head)
+    assert any(f"--config_file configs/{path.name}" in line for line in head)
+
+
+def test_yamls_write_to_folders_of_their_own():
+    folders = [load_config(path).OUTPUT_DIR for path in YAMLS]
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("name", sorted(DATA_IS_BUILT_IN))
+def test_a_yaml_whose_data_are_built_in_trains(name):
+    cfg = load_config(CONFIGS / name, [
+        "DEVICE", "cpu", "MODEL.CLIP_WEIGHTS", "random", "DATASETS.SUBSET", "2", "SOLVER.IMS_PER_BATCH", "2",
+        "DATALOADER.NUM_WORKERS", "0",
+    ])  # fmt: skip
+    words, loader = build_train(cfg)
+    (batch,) = loader
+    model = build_model(cfg, load_towers(cfg))
+    found = model(batch.images, model.encode_labels(words.seen), batch.targets)
+    loss = build_loss(cfg)(found.local_logits, batch.targets) + build_loss(cfg)(found.global_logits, batch.targets)
+    loss.backward()
+    gradients = [p.grad for part in model.trained_parts() for p in part]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert sum(g.abs().sum() for g in gradients) > 0
+
+
+@pytest.mark.parametrize("name", sorted(DATA_IS_BUILT_IN))
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_yaml_whose_data_are_built_in_has_images_to_evaluate(name, split):
+    cfg = load_config(CONFIGS / name, ["DATASETS.SUBSET", "3", "DATALOADER.NUM_WORKERS", "0"])
+    assert [len(protocol.loader.dataset) for protocol in build_test(cfg, split).protocols.values()] == [3, 3]

@@ -1,0 +1,110 @@
+"""Fixtures of the tests that run whole scripts: the scripts as modules, and a benchmark of a few small images."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from yacs.config import CfgNode
+
+from configs import load_config
+from engine import cli
+
+ROOT = Path(__file__).parent.parent
+SEEN = ("cat", "cup", "dog", "tree")
+UNSEEN = ("car", "kite", "sun")
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def train_script() -> ModuleType:
+    return _module("train")
+
+
+@pytest.fixture(scope="session")
+def test_script() -> ModuleType:
+    return _module("test")
+
+
+def _split(folder: Path, name: str, classes: tuple[str, ...], size: int, generator: np.random.Generator) -> None:
+    """A list in the authors' format and its images, every second one a JPEG."""
+    entries = []
+    for i in range(size):
+        file = f"images/{name}{i}.{('png', 'jpg')[i % 2]}"
+        Image.fromarray(generator.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(folder / file)
+        chosen = [classes[i % len(classes)], classes[(i * i + 1) % len(classes)], classes[i % len(classes)]]
+        entries.append([f"/elsewhere/{file}", chosen])
+    (folder / f"{name}.json").write_text(json.dumps({"images": entries, "classes": list(classes)}))
+
+
+def _benchmark(folder: Path) -> SimpleNamespace:
+    data = folder / "data"
+    (data / "images").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name, classes, size in (("train", SEEN, 6), ("val", SEEN + UNSEEN, 7), ("test", SEEN + UNSEEN, 7)):
+        _split(data, name, classes, size, generator)
+    overrides = [
+        "OUTPUT_DIR", str(folder / "runs"), "DATASETS.NAMES", "few", "DATASETS.ROOT_DIR", str(data),
+        "DATASETS.TRAIN", "train.json", "DATASETS.VAL", "val.json", "DATASETS.TEST", "test.json",
+        "SOLVER.IMS_PER_BATCH", "2", "SOLVER.LOG_PERIOD", "2", "SOLVER.EVAL_PERIOD", "1",
+    ]  # fmt: skip
+
+    def config(*more: str) -> CfgNode:
+        return load_config(ROOT / "configs" / "tiny.yml", [*overrides, *more])
+
+    return SimpleNamespace(data=data, runs=folder / "runs", overrides=overrides, config=config)
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> SimpleNamespace:
+    """A data set of four seen and three unseen labels and six training images, three batches.
+
+    `config(KEY, VALUE, ...)` is configs/tiny.yml for it, with two epochs; runs go to `runs`.
+    """
+    return _benchmark(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(train_script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A benchmark as above with the folder `run` of a finished training, not to be written to."""
+    made = _benchmark(tmp_path_factory.mktemp("finished"))
+    train_script.train(made.config(), None)
+    (made.run,) = made.runs.iterdir()
+    return made
+
+
+@pytest.fixture
+def trained(finished: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    """A copy of it to write to."""
+    runs = tmp_path / "copied"
+    run = Path(shutil.copytree(finished.run, runs / finished.run.name))
+
+    def config(*more: str) -> CfgNode:
+        return finished.config("OUTPUT_DIR", str(runs), *more)
+
+    overrides = [*finished.overrides, "OUTPUT_DIR", str(runs)]
+    return SimpleNamespace(data=finished.data, runs=runs, run=run, overrides=overrides, config=config)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a script on a benchmark as from the command line; gives the exit code."""
+
+    def run(script: ModuleType, on: SimpleNamespace, *arguments: str, options: Sequence[str] = ()) -> int:
+        line = ["x.py", "--config_file", str(ROOT / "configs" / "tiny.yml"), *options]
+        monkeypatch.setattr(sys, "argv", [*line, *on.overrides, *arguments])
+        return cli.run(script.main)
+
+    return run

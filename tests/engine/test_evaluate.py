@@ -1,0 +1,241 @@
+import math
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.ema import Ema
+from engine.evaluate import Method, Protocol, evaluate, find, methods_of, score_images
+from engine.metrics import measure
+
+HOW = {"device": torch.device("cpu"), "autocast": None, "progress_bar": False}
+NAMES = ("cat", "dog", "kite", "tree")
+WEIGHT = torch.randn(12, 4, generator=torch.Generator().manual_seed(5))
+
+
+class Batch(NamedTuple):
+    images: Tensor
+    targets: Tensor
+    paths: list[str]
+
+
+class Loader(list):
+    skipped: list[str] = []  # noqa: RUF012
+
+
+def loader(size=7, batch=3, classes=4):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(size, 3, 2, 2, generator=generator)
+    targets = (torch.rand(size, classes, generator=generator) > 0.5).float()
+    paths = [f"{i}.jpg" for i in range(size)]
+    starts = range(0, size, batch)
+    return Loader(Batch(*(part[s : s + batch] for part in (images, targets, paths))) for s in starts)
+
+
+def linear(factor=1.0, name="linear"):
+    """A method whose labels are the columns of a matrix."""
+
+    def encode(names):
+        return factor * WEIGHT[:, : len(names)]
+
+    return Method(name, encode, lambda images, labels: images.flatten(1) @ labels)
+
+
+def joined(batches, part):
+    return np.concatenate([np.asarray(getattr(batch, part)) for batch in batches])
+
+
+def test_scores_are_in_the_order_of_the_images():
+    batches = loader()
+    found = score_images([linear()], Protocol("GZSL", NAMES, batches), **HOW)["linear"]
+    expected = joined(batches, "images").reshape(7, -1) @ WEIGHT.numpy()
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-5, atol=1e-6)
+    assert found.images == tuple(f"{i}.jpg" for i in range(7))
+    assert np.array_equal(found.targets, joined(batches, "targets"))
+
+
+def test_scores_are_float32_targets_bytes_and_labels_those_of_the_protocol():
+    found = score_images([linear()], Protocol("GZSL", NAMES, loader()), **HOW)["linear"]
+    assert (found.scores.dtype, found.targets.dtype, found.names) == (np.float32, np.uint8, NAMES)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_the_size_of_batches_changes_nothing(size):
+    found = score_images([linear()], Protocol("GZSL", NAMES, loader(batch=size)), **HOW)["linear"]
+    expected = score_images([linear()], Protocol("GZSL", NAMES, loader(batch=4)), **HOW)["linear"]
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6, atol=1e-7)
+    assert np.array_equal(found.targets, expected.targets)
+    assert found.images == expected.images
+
+
+def test_every_method_sees_every_image_once_and_images_are_read_once():
+    seen, reads = {"a": [], "b": []}, []
+
+    def once():
+        for batch in loader():
+            reads.append(len(batch.images))
+            yield batch
+
+    def method(name):
+        def score(images, labels):
+            seen[name].append(images)
+            return images.flatten(1) @ labels
+
+        return linear()._replace(name=name, score=score)
+
+    score_images([method("a"), method("b")], Protocol("ZSL", NAMES, once()), **HOW)
+    expected = joined(loader(), "images")
+    assert all(np.array_equal(torch.cat(images), expected) for images in seen.values())
+    assert reads == [3, 3, 1]
+
+
+def test_labels_are_encoded_once_per_protocol():
+    asked = []
+
+    def encode(names):
+        asked.append(names)
+        return WEIGHT[:, : len(names)]
+
+    protocols = [Protocol("ZSL", NAMES[:2], loader(classes=2)), Protocol("GZSL", NAMES, loader())]
+    evaluate([linear()._replace(encode=encode)], protocols, **HOW)
+    assert asked == [NAMES[:2], NAMES]
+
+
+def test_nothing_is_recorded_for_gradients():
+    weight = WEIGHT.clone().requires_grad_()
+    kept = []
+
+    def score(images, labels):
+        kept.append(images.flatten(1) @ labels)
+        return kept[-1]
+
+    score_images([Method("a", lambda _: 2 * weight, score)], Protocol("ZSL", NAMES, loader()), **HOW)
+    assert not any(scores.requires_grad for scores in kept)
+
+
+def test_mixed_precision_gives_float32_scores_near_those_without():
+    protocol = Protocol("ZSL", NAMES, loader())
+    exact = score_images([linear()], protocol, **HOW)["linear"].scores
+    rough = score_images([linear()], protocol, **HOW | {"autocast": torch.bfloat16})["linear"].scores
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose(rough, exact, atol=0.2)
+    assert not np.array_equal(rough, exact)
+
+
+def test_weights_are_applied_to_labels_and_scores_of_their_method_only():
+    scale, events = {"value": 1.0}, []
+
+    @contextmanager
+    def doubled():
+        scale["value"] = 2.0
+        yield
+        scale["value"] = 1.0
+
+    def encode(_):
+        events.append(scale["value"])
+        return scale["value"] * WEIGHT
+
+    def score(images, labels):
+        return scale["value"] * (images.flatten(1) @ labels)
+
+    methods = [Method("a", encode, score), Method("b", encode, score, doubled), Method("c", encode, score)]
+    found = score_images(methods, Protocol("ZSL", NAMES, loader()), **HOW)
+    assert events == [1, 2, 1]
+    np.testing.assert_allclose(found["b"].scores, 4 * found["a"].scores, rtol=1e-6)
+    assert np.array_equal(found["c"].scores, found["a"].scores)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(WEIGHT.clone())
+
+    def encode_labels(self, names):
+        return self.weight[:, : len(names)]
+
+    def forward(self, images, labels):
+        return SimpleNamespace(scores=images.flatten(1) @ labels)
+
+
+class ZeroShot(Model):
+    def forward(self, images, labels):
+        return -images.flatten(1) @ labels
+
+
+def test_averaged_weights_are_scored_and_the_models_own_come_back():
+    model = Model()
+    ema = Ema(dict(model.named_parameters()), decay=0.5)
+    with torch.no_grad():
+        model.weight.mul_(3)
+    found = score_images(methods_of(model, ZeroShot(), ema), Protocol("ZSL", NAMES, loader()), **HOW)
+    np.testing.assert_allclose(found["RAM"].scores, 3 * found["RAM (EMA)"].scores, rtol=1e-5, atol=1e-6)
+    assert torch.equal(model.weight, 3 * WEIGHT)
+
+
+def test_averaged_weights_are_given_back_when_scoring_fails():
+    model = Model()
+    ema = Ema(dict(model.named_parameters()), decay=0.5)
+    with torch.no_grad():
+        model.weight.mul_(3)
+    rows = methods_of(model, ZeroShot(), ema)
+    rows[2] = rows[2]._replace(score=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_images(rows, Protocol("ZSL", NAMES, loader()), **HOW)
+    assert torch.equal(model.weight, 3 * WEIGHT)
+
+
+def test_without_averaged_weights_there_are_two_rows():
+    assert [row.name for row in methods_of(Model(), ZeroShot())] == ["zero-shot CLIP", "RAM"]
+
+
+def test_zero_shot_clip_scores_by_itself():
+    found = score_images(methods_of(Model(), ZeroShot()), Protocol("ZSL", NAMES, loader()), **HOW)
+    assert np.array_equal(found["zero-shot CLIP"].scores, -found["RAM"].scores)
+
+
+def test_results_are_method_by_method_in_the_order_of_the_protocols():
+    protocols = [Protocol("ZSL", NAMES[:2], loader(classes=2)), Protocol("GZSL", NAMES, loader())]
+    found = evaluate([linear(name="a"), linear(-1.0, "b")], protocols, **HOW)
+    assert [(r.method, r.protocol) for r in found] == [("a", "ZSL"), ("a", "GZSL"), ("b", "ZSL"), ("b", "GZSL")]
+    assert [r.names for r in found] == [NAMES[:2], NAMES] * 2
+
+
+def test_results_are_the_metrics_of_the_raw_scores_that_are_kept():
+    kept = {}
+    found = evaluate([linear(name="a"), linear(-1.0, "b")], [Protocol("GZSL", NAMES, loader())],
+                     keep=lambda *what: kept.update({what[:2]: what[2]}), **HOW)  # fmt: skip
+    assert kept.keys() == {("a", "GZSL"), ("b", "GZSL")}
+    for result in found:
+        scored = kept[result.method, result.protocol]
+        assert measure(scored.scores, scored.targets).summary == result.metrics.summary
+    assert np.array_equal(kept["a", "GZSL"].scores, -kept["b", "GZSL"].scores)
+
+
+def test_images_that_were_skipped_are_named_in_a_warning():
+    batches = loader()
+    batches.skipped = ["broken.jpg", "gone.jpg"]
+    with pytest.warns(UserWarning, match=r"^ZSL without 2 unreadable images: broken\.jpg, gone\.jpg$"):
+        score_images([linear()], Protocol("ZSL", NAMES, batches), **HOW)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_shown_on_stderr_if_it_is_wanted(capsys, shown):
+    score_images([linear()], Protocol("ZSL", NAMES, loader()), **HOW | {"progress_bar": shown})
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("ZSL" in err) == shown
+
+
+def test_the_summary_of_one_combination_is_found():
+    found = evaluate([linear(name="a"), linear(-1.0, "b")], [Protocol("GZSL", NAMES, loader())], **HOW)
+    assert find(found, "b", "GZSL") is found[1].metrics.summary
+    assert math.isfinite(find(found, "b", "GZSL")["F1@3"])
+
+
+def test_a_combination_that_was_not_evaluated_is_an_error():
+    with pytest.raises(KeyError, match="RAM, ZSL"):
+        find([], "RAM", "ZSL")

@@ -1,0 +1,277 @@
+import math
+from functools import partial
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.ema import Ema
+from engine.optim import ParameterGroups, optimizers, set_rates
+from engine.train import NonFiniteLossError, Trainer
+
+CPU = torch.device("cpu")
+NAMES = ("cat", "dog", "tree")
+KEYS = {
+    "epoch", "step", "loss", "loss_local", "loss_global", "solver_iterations", "solver_error", "images_per_second",
+    "lr_adapters", "lr_temperatures", "lr_prompts", "temperature_local", "temperature_global",
+}  # fmt: skip
+
+
+class Batch(NamedTuple):
+    images: Tensor
+    targets: Tensor
+    paths: list[str]
+
+
+class Toy(nn.Module):
+    """A linear classifier with what a trainer wants to know of RAM."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(12, 3, generator=generator) / 10)
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.local_temperature, self.global_temperature = (nn.Parameter(torch.tensor(v)) for v in (0.5, 2.0))
+        self.encoded, self.dtypes, self.modes = [], set(), []
+
+    def encode_labels(self, names):
+        self.encoded.append(names)
+        return self.bias
+
+    def forward(self, images, labels, targets):
+        assert targets.shape == (len(images), len(NAMES))
+        logits = images.flatten(1) @ self.weight
+        self.dtypes.add(logits.dtype)
+        self.modes.append(self.training)
+        logits = logits.float() + labels
+        matching = SimpleNamespace(iterations=torch.full((len(images),), 3), error=torch.full((len(images),), 0.25))
+        return SimpleNamespace(
+            local_logits=logits / self.local_temperature, global_logits=logits / self.global_temperature,
+            matching=matching,
+        )  # fmt: skip
+
+
+def batches(count=5, size=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, size, 3, 2, 2, generator=generator)
+    targets = (images.flatten(2)[..., :3] > 0).float()
+    return [Batch(images[i], targets[i], [f"{i}-{j}.jpg" for j in range(size)]) for i in range(count)]
+
+
+def loss_of(logits, targets):
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+@pytest.fixture
+def made():
+    """A trainer of a new toy, and the list that its log lines are put in."""
+
+    def make(*, model=None, ema=None, sgd=0.1, adamw=1e-2, factor=1.0, **changes):
+        model = model or Toy()
+        groups = ParameterGroups([model.weight], [model.local_temperature, model.global_temperature], [model.bias])
+        pair = optimizers(groups, lr=adamw, adapter_factor=factor, lr_sgd=sgd, weight_decay=0.0, weight_decay_sgd=0.0,
+                          momentum=0.9)  # fmt: skip
+        lines = []
+        settings = {
+            "model": model, "loss": loss_of, "loss_weight": 1.0, "names": NAMES, "optimizers": pair,
+            "set_rates": partial(set_rates, pair, warmup=0, start=0.1, length=60), "rates_per_step": False,
+            "ema": ema and ema(model), "scaler": torch.amp.GradScaler("cpu", enabled=False), "device": CPU,
+            "autocast": None, "log": lambda **values: lines.append(values), "log_period": 2, "progress_bar": False,
+        }  # fmt: skip
+        return Trainer(**settings | changes), lines
+
+    return make
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(left, right):
+    return all(torch.equal(left[name], right[name]) for name in left | right)
+
+
+def test_the_loss_falls(made):
+    trainer, lines = made(adamw=2e-3, factor=10.0)
+    for epoch in range(1, 16):
+        trainer.epoch(epoch, batches())
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+
+
+def test_a_step_is_that_of_plain_gradient_descent(made):
+    trainer, _ = made(adamw=0.0, loss_weight=3.0)
+    (batch,) = batches(1)
+    reference = Toy()
+    found = reference(batch.images, reference.bias, batch.targets)
+    (3 * (loss_of(found.local_logits, batch.targets) + loss_of(found.global_logits, batch.targets))).backward()
+    trainer.epoch(1, [batch])
+    rate = 0.1 * (1 + math.cos(math.pi / 60)) / 2
+    torch.testing.assert_close(trainer.model.bias, reference.bias - rate * reference.bias.grad)
+
+
+def test_log_lines_have_their_keys_and_are_finite(made):
+    trainer, lines = made()
+    trainer.epoch(1, batches(5))
+    assert all(line.keys() == KEYS for line in lines)
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+
+
+def test_a_line_is_logged_every_period_and_at_the_end_of_the_epoch(made):
+    trainer, lines = made()
+    trainer.epoch(1, batches(5))
+    trainer.epoch(2, batches(4))
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 2), (1, 4), (1, 5), (2, 7), (2, 9)]
+
+
+def test_a_logged_loss_is_the_mean_since_the_line_before(made):
+    every, each = made(log_period=1)
+    pairs, means = made(log_period=2)
+    every.epoch(1, batches(4))
+    pairs.epoch(1, batches(4))
+    for key in ("loss", "loss_local", "loss_global"):
+        values = [line[key] for line in each]
+        expected = [(values[0] + values[1]) / 2, (values[2] + values[3]) / 2]
+        assert [line[key] for line in means] == pytest.approx(expected)
+
+
+def test_the_loss_is_the_weighted_sum_of_both(made):
+    trainer, lines = made(loss_weight=0.5)
+    trainer.epoch(1, batches())
+    assert lines[0]["loss"] == pytest.approx(0.5 * (lines[0]["loss_local"] + lines[0]["loss_global"]))
+
+
+def test_the_solver_and_the_temperatures_are_logged(made):
+    trainer, lines = made(adamw=0.0)
+    trainer.epoch(1, batches())
+    keys = ("solver_iterations", "solver_error", "temperature_local", "temperature_global")
+    assert [lines[0][key] for key in keys] == [3, 0.25, 0.5, 2.0]
+
+
+def test_a_rate_per_epoch_is_constant_within_it(made):
+    progress = []
+    trainer, _ = made(set_rates=progress.append)
+    trainer.epoch(3, batches(4))
+    assert progress == [3] * 4
+
+
+def test_a_rate_per_step_reaches_that_of_the_epoch_at_its_end(made):
+    progress = []
+    trainer, _ = made(set_rates=progress.append, rates_per_step=True)
+    trainer.epoch(3, batches(4))
+    assert progress == [2.25, 2.5, 2.75, 3]
+
+
+def test_an_epoch_that_goes_on_has_the_rates_and_log_lines_of_a_whole_one(made):
+    progress, done = [], []
+    trainer, lines = made(set_rates=progress.append, rates_per_step=True, step=7)
+    trainer.epoch(3, batches(4)[3:], first_batch=3, after_step=done.append)
+    assert (progress, done, [line["step"] for line in lines]) == ([3], [4], [8])
+
+
+def test_a_rate_is_set_before_the_step_that_it_is_for(made):
+    trainer, lines = made(log_period=1)
+    trainer.epoch(30, batches(1))
+    assert lines[0]["lr_prompts"] == pytest.approx(0.05)
+
+
+def test_the_average_is_updated_once_in_every_step(made):
+    trainer, _ = made(ema=lambda model: Ema(dict(model.named_parameters()), decay=0.5))
+    expected, history = state(trainer.model)["weight"], []
+    trainer.epoch(1, batches(3), after_step=lambda _: history.append(state(trainer.model)["weight"]))
+    for weight in history:
+        expected = 0.5 * expected + 0.5 * weight
+    torch.testing.assert_close(trainer.ema.state_dict()["weight"], expected)
+
+
+def test_after_every_step_the_batches_done_are_told(made):
+    told = []
+    trainer, _ = made()
+    trainer.epoch(1, batches(3), after_step=lambda done: told.append((done, trainer.step)))
+    assert told == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_the_model_trains_in_training_mode_on_the_seen_labels(made):
+    trainer, _ = made()
+    trainer.model.eval()
+    trainer.epoch(1, batches(2))
+    assert trainer.model.modes == [True, True]
+    assert trainer.model.encoded == [NAMES, NAMES]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_names_epoch_step_and_images(made, value):
+    trainer, _ = made(loss=lambda logits, _: logits.sum() * value, step=9)
+    with pytest.raises(NonFiniteLossError, match=r"in epoch 4, step 10, images 0-0\.jpg, 0-1\.jpg$") as caught:
+        trainer.epoch(4, batches(2, 2))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_progress_bar_has_a_line_of_its_own_when_training_fails(made, capsys):
+    trainer, _ = made(progress_bar=True, loss=lambda logits, _: logits.sum() * math.nan)
+    with pytest.raises(NonFiniteLossError):
+        trainer.epoch(1, batches(2))
+    assert capsys.readouterr().err.endswith("\n")
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(made):
+    broken = batches(3)
+    broken[2] = broken[2]._replace(images=broken[2].images * math.nan)
+    trainer, lines = made(ema=lambda model: Ema(dict(model.named_parameters()), decay=0.5), log_period=100)
+    trainer.epoch(1, broken[:2])
+    before, average = state(trainer.model), {k: v.clone() for k, v in trainer.ema.state_dict().items()}
+    with pytest.raises(NonFiniteLossError):
+        trainer.epoch(2, broken[2:])
+    assert same(state(trainer.model), before)
+    assert same(trainer.ema.state_dict(), average)
+    assert (trainer.step, len(lines)) == (2, 1)
+
+
+def test_a_scaled_loss_gives_the_steps_of_an_unscaled_one(made):
+    plain, _ = made()
+    scaled, _ = made(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=True))
+    plain.epoch(1, batches())
+    scaled.epoch(1, batches())
+    for name, tensor in plain.model.state_dict().items():
+        torch.testing.assert_close(scaled.model.state_dict()[name], tensor)
+
+
+def test_gradients_that_overflow_under_the_scale_lower_it_and_change_nothing(made):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, enabled=True)
+    trainer, _ = made(scaler=scaler, loss_weight=100.0)
+    before = state(trainer.model)
+    trainer.epoch(1, batches(1))
+    assert same(state(trainer.model), before)
+    assert scaler.get_scale() == 2.0**126
+
+
+def test_mixed_precision_is_that_of_the_forward_pass_alone(made):
+    trainer, lines = made(autocast=torch.bfloat16)
+    trainer.epoch(1, batches())
+    assert trainer.model.dtypes == {torch.bfloat16}
+    assert {tensor.dtype for tensor in state(trainer.model).values()} == {torch.float32}
+    assert math.isfinite(lines[-1]["loss"])
+
+
+def test_without_mixed_precision_all_is_float32(made):
+    trainer, _ = made()
+    trainer.epoch(1, batches(1))
+    assert trainer.model.dtypes == {torch.float32}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_shown_on_stderr_if_it_is_wanted(made, capsys, shown):
+    trainer, _ = made(progress_bar=shown)
+    trainer.epoch(7, batches(2))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("epoch 7" in err) == shown
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_memory_is_logged(made):
+    trainer, lines = made(model=Toy().to("cuda"), device=torch.device("cuda"))
+    trainer.epoch(1, batches())
+    assert lines[-1].keys() == KEYS | {"peak_memory_gb"}

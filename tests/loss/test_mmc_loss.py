@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from loss.mmc_loss import mmc_loss
+
+
+def drawn(rows=4, columns=7, scale=5.0):
+    generator = torch.Generator().manual_seed(0)
+    logits = scale * torch.randn(rows, columns, generator=generator)
+    return logits, (torch.rand(rows, columns, generator=generator) < 0.3).long()
+
+
+def expected(logits, targets):
+    """Eq. (13), one present label at a time."""
+    p, y = logits.double().numpy(), targets.numpy()
+    total = np.exp(p).sum()
+    return -np.mean([np.log(np.exp(p[b, j]) / total) for b, j in zip(*np.nonzero(y), strict=True)])
+
+
+def test_loss_is_equation_13():
+    logits, targets = drawn()
+    np.testing.assert_allclose(mmc_loss(logits, targets).item(), expected(logits, targets), rtol=1e-5)
+
+
+def test_images_without_labels_enter_the_denominator():
+    logits, targets = drawn()
+    targets[1] = 0
+    np.testing.assert_allclose(mmc_loss(logits, targets).item(), expected(logits, targets), rtol=1e-5)
+    assert mmc_loss(logits, targets) > mmc_loss(logits[[0, 2, 3]], targets[[0, 2, 3]])
+
+
+def test_no_present_label_gives_zero_loss_and_zero_gradient():
+    logits = drawn()[0].requires_grad_()
+    loss = mmc_loss(logits, torch.zeros(4, 7))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 7))
+
+
+def test_constant_added_to_all_logits_changes_nothing():
+    logits, targets = drawn()
+    torch.testing.assert_close(mmc_loss(logits + 30, targets), mmc_loss(logits, targets))
+
+
+def test_gradient_is_the_softmax_over_the_batch_minus_the_share_of_present_labels():
+    logits, targets = drawn()
+    logits.requires_grad_()
+    mmc_loss(logits, targets).backward()
+    exp = np.exp(logits.detach().double().numpy())
+    np.testing.assert_allclose(logits.grad.numpy(), exp / exp.sum() - targets.numpy() / targets.sum().item(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_summed_in_float32(dtype):
+    logits, targets = drawn()
+    half = logits.to(dtype)
+    loss = mmc_loss(half, targets)
+    assert loss.dtype == torch.float32
+    np.testing.assert_allclose(loss.item(), expected(half.float(), targets), rtol=1e-5)
+
+
+def test_extreme_logits_stay_finite():
+    logits = torch.tensor([[1e4, -1e4], [0.0, 5e3]], requires_grad=True)
+    loss = mmc_loss(logits, torch.tensor([[0, 1], [1, 0]]))
+    loss.backward()
+    assert loss.item() == 15_000
+    assert torch.isfinite(logits.grad).all()

@@ -1,0 +1,206 @@
+"""Configuration to model: every key has its effect, and impossible ones are refused by name."""
+
+import pytest
+import torch
+from open_clip import CLIP
+
+from clip.load import ClipTowers, WeightsError, load_clip
+from configs import load_config
+from model import ModelError, block_indices, build_model, build_zero_shot, load_towers
+
+TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1, 2)",
+        "MODEL.DEPTH_TEXT", "(1, 2)", "MODEL.SAA_LAYER", "(3, -1)", "INPUT.SIZE_TRAIN", "(32, 32)",
+        "INPUT.SIZE_TEST", "(32, 32)"]  # fmt: skip
+NAMES = ("dog", "traffic light", "person")
+B_16 = {
+    "vision_cfg": {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+}
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return load_clip("ViT-tiny-8", "random", seed=1)
+
+
+def config(*overrides):
+    return load_config(overrides=[*TINY, *overrides])
+
+
+def build(towers, *overrides):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_model(config(*overrides), towers).eval()
+
+
+def recognise(model, targets=None):
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    return model(images, model.encode_labels(NAMES), targets)
+
+
+@pytest.mark.parametrize(
+    ("spec", "blocks"),
+    [((9, 10, 11), (9, 10, 11)), ((4, 1), (1, 4)), ((0,), (0,)), ((-1,), ()), ((), ()), ((12, -1), tuple(range(12))),
+     ((3, -1), (0, 1, 2)), ((0, -1), ())],
+)  # fmt: skip
+def test_blocks_are_listed_or_the_first_n_or_none(spec, blocks):
+    assert block_indices(spec, 12, "KEY") == blocks
+
+
+@pytest.mark.parametrize("spec", [(12,), (-2,), (13, -1), (-3, -1), (3, 3), (1, 2, -1), (1.5,), (1.5, -1), ("1",)])
+def test_blocks_that_the_tower_lacks_are_refused(spec):
+    with pytest.raises(ModelError, match=r"KEY is \[.*\], but the tower has blocks 0 to 11, each to be named once"):
+        block_indices(spec, 12, "KEY")
+
+
+@pytest.mark.parametrize("key", ["DEPTH_VISION", "DEPTH_TEXT", "SAA_LAYER"])
+def test_error_names_the_key_of_the_blocks(towers, key):
+    with pytest.raises(ModelError, match=f"MODEL.{key} is"):
+        build(towers, f"MODEL.{key}", "(9, 10, 11)")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("OT_REG", "0.0", "positive, not 0.0"),
+        ("OT_REG", "nan", "positive"),
+        ("OT_REGSC", "-0.1", "at least 0"),
+        ("OT_ITER", "0", "at least 1"),
+        ("OT_STOP", "region", "image or batch, not 'region'"),
+        ("LPD_TEMPERATURE", "0.0", "positive"),
+        ("TEMPERATURE", "0.0", "positive"),
+        ("TEMPERATURE_GLOBAL", "-1.0", "positive"),
+        ("KERNEL_SIZE", "4", "positive and odd"),
+        ("KERNEL_SIZE", "-1", "positive and odd"),
+        ("VISION_ADAPT", "-1", "at least 0"),
+        ("TEXT_CTX", "-1", "between 0 and 75"),
+        ("TEXT_CTX", "76", "between 0 and 75"),
+        ("TEMPLATE", "A photo.", "a text with one {} for the label"),
+        ("TEMPLATE", "A {} of a {}.", "a text with one {} for the label"),
+        ("TEMPLATE", "A {} of a {label}.", "a text with one {} for the label"),
+    ],
+)
+def test_impossible_numbers_are_refused_by_name(towers, key, value, wanted):
+    value = float("nan") if value == "nan" else value
+    with pytest.raises(ModelError, match=f"MODEL.{key} must be {wanted}"):
+        build(towers, f"MODEL.{key}", value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "attribute"),
+    [
+        ("OT_REG", 0.2, "reg"),
+        ("OT_REGSC", 0.01, "reg_teacher"),
+        ("LPD_TEMPERATURE", 0.3, "presence_temperature"),
+        ("TKT_SHARPNESS", 5.0, "sharpness"),
+        ("OT_ITER", 7, "max_iter"),
+        ("OT_TOL", 0.5, "tol"),
+        ("OT_STOP", "batch", "stop"),
+    ],
+)
+def test_matching_obeys_its_keys(towers, key, value, attribute):
+    assert getattr(build(towers).kcot, attribute) != value
+    assert getattr(build(towers, f"MODEL.{key}", str(value)).kcot, attribute) == value
+
+
+def test_matching_costs_use_the_scale_of_the_clip(towers):
+    assert build(towers).kcot.scale == towers.logit_scale
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("TEMPLATE", "{} at sea"),
+        ("DEPTH_VISION", "(2,)"),
+        ("DEPTH_TEXT", "(2,)"),
+        ("SAA_LAYER", "(2,)"),
+        ("TEXT_CTX", "2"),
+        ("VISION_ADAPT", "2"),
+        ("LADDER_FACTOR", "0.5"),
+        ("KERNEL_SIZE", "5"),
+        ("TEMPERATURE", "1e-3"),
+        ("TEMPERATURE_GLOBAL", "2e-2"),
+        ("LPD_TEMPERATURE", "0.5"),
+        ("OT_REG", "0.2"),
+        ("OT_ITER", "1"),
+    ],
+)
+def test_each_key_changes_the_scores(towers, key, value):
+    changed, usual = recognise(build(towers, f"MODEL.{key}", value)), recognise(build(towers))
+    assert torch.isfinite(changed.scores).all()
+    assert not torch.equal(changed.scores, usual.scores)
+
+
+@pytest.mark.parametrize(("key", "value"), [("OT_REGSC", "0.2"), ("TKT_SHARPNESS", "5.0")])
+def test_each_key_of_the_teacher_changes_the_plan_in_training(towers, key, value):
+    targets = torch.tensor([[1, 0, 0], [0, 1, 1]])
+    changed = recognise(build(towers, f"MODEL.{key}", value), targets)
+    assert not torch.equal(changed.matching.plan, recognise(build(towers), targets).matching.plan)
+
+
+def test_prompts_stand_where_and_as_many_as_configured(towers):
+    model = build(towers, "MODEL.VISION_ADAPT", "5", "MODEL.TEXT_CTX", "3", "MODEL.DEPTH_TEXT", "(0, 2)")
+    assert {b: tuple(p.shape) for b, p in model.visual_prompts().items()} == {1: (5, 64), 2: (5, 64)}
+    assert {b: tuple(p.shape) for b, p in model.label_prompts().items()} == {0: (3, 64), 2: (3, 64)}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("MODEL.TEXT_CTX", "0"),
+        ("MODEL.VISION_ADAPT", "0"),
+        ("MODEL.DEPTH_VISION", "(-1,)"),
+        ("MODEL.DEPTH_TEXT", "(-1,)"),
+        ("MODEL.SAA_LAYER", "(-1,)"),
+        ("MODEL.DEPTH_VISION", "(-1,)", "MODEL.DEPTH_TEXT", "(-1,)", "MODEL.SAA_LAYER", "(-1,)"),
+    ],
+)
+def test_parts_can_be_left_out(towers, overrides):
+    targets = torch.tensor([[1, 0, 0], [0, 1, 1]])
+    model = build(towers, *overrides).train()
+    recognise(model, targets).local_logits.sum().backward()
+    assert model.local_temperature.grad.abs() > 0
+    torch.testing.assert_close(recognise(model.eval()).scores.sum(1), torch.ones(2))
+
+
+def test_no_text_prompts_leave_the_frozen_label_features(towers):
+    labels = build(towers, "MODEL.TEXT_CTX", "0").encode_labels(NAMES)
+    assert torch.equal(labels.features, labels.frozen)
+
+
+def test_random_state_decides_what_is_drawn(towers):
+    first, second = build(towers).trained_state(), build(towers).trained_state()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_vit_b_16_on_coco_trains_thirteen_million_parameters():
+    with torch.device("meta"):
+        clip = CLIP(512, **B_16).requires_grad_(False)
+        model = build_model(load_config(), ClipTowers(clip.visual, clip, 100.0, list, ""))
+    trained = sum(p.numel() for part in model.trained_parts() for p in part)
+    assert trained == 12_991_596 + 6_144 + 18_432 + 2
+    assert trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_towers_are_those_of_the_configuration():
+    towers = load_towers(config("SOLVER.SEED", "3"))
+    assert towers.identity == load_clip("ViT-tiny-8", "random", seed=3).identity
+    assert towers.identity != load_clip("ViT-tiny-8", "random", seed=4).identity
+
+
+@pytest.mark.parametrize("key", ["INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"])
+def test_images_that_patches_do_not_cover_are_refused(key):
+    with pytest.raises(WeightsError, match="30 x 32 pixels"):
+        load_towers(config(key, "(30, 32)"))
+
+
+def test_zero_shot_shares_the_towers_and_obeys_both_normalisations(towers):
+    cfg = config("INPUT.PIXEL_MEAN", "(0.1, 0.2, 0.3)", "INPUT.PIXEL_STD", "(0.4, 0.5, 0.6)",
+                 "MODEL.CLIP_MEAN", "(0.2, 0.2, 0.2)", "MODEL.CLIP_STD", "(0.2, 0.5, 0.3)")  # fmt: skip
+    model = build_model(cfg, towers)
+    zero_shot = build_zero_shot(cfg, model)
+    assert zero_shot.trunk is model.trunk
+    assert zero_shot.text is model.text
+    assert zero_shot.scale == towers.logit_scale
+    torch.testing.assert_close(zero_shot.gain.flatten(), torch.tensor([2.0, 1.0, 2.0]))
+    torch.testing.assert_close(zero_shot.offset.flatten(), torch.tensor([-0.5, 0.0, 1 / 3]))

@@ -1,0 +1,65 @@
+"""Zero-shot CLIP against open_clip, fed in the way it was trained."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clip.image import ImageTrunk
+from clip.load import load_clip
+from clip.text import TextEncoder
+from model.zero_shot import ZeroShotCLIP
+
+NAMES = ("dog", "traffic light", "car")
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return load_clip("ViT-tiny-8", "random", seed=1)
+
+
+def zero_shot(towers, input_norm=HALF, clip_norm=CLIP):
+    trunk = ImageTrunk(towers.visual, adapted=(1, 2), saa_blocks=(0, 1, 2), ladder_factor=1.0)
+    text = TextEncoder(towers.text, towers.tokenize, template="A photo of a {}.", prompted=(1, 2))
+    return ZeroShotCLIP(trunk, text, scale=towers.logit_scale, input_norm=input_norm, clip_norm=clip_norm)
+
+
+def pixels():
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def normalised(images, norm):
+    mean, std = (torch.tensor(values)[None, :, None, None] for values in norm)
+    return (images - mean) / std
+
+
+def expected(towers, images, norm):
+    image = F.normalize(towers.visual(normalised(images, norm)), dim=-1)
+    text = F.normalize(towers.text(towers.tokenize([f"A photo of a {name}." for name in NAMES])), dim=-1)
+    return (towers.logit_scale * image @ text.T).softmax(-1)
+
+
+@pytest.mark.parametrize("input_norm", [HALF, CLIP, ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))])
+@pytest.mark.parametrize("clip_norm", [HALF, CLIP])
+def test_scores_are_those_of_open_clip_on_images_normalised_its_way(towers, input_norm, clip_norm):
+    method = zero_shot(towers, input_norm, clip_norm)
+    found = method(normalised(pixels(), input_norm), method.encode_labels(NAMES))
+    torch.testing.assert_close(found, expected(towers, pixels(), clip_norm), rtol=1e-3, atol=1e-5)
+
+
+def test_normalisation_matters_to_this_test(towers):
+    assert not torch.allclose(expected(towers, pixels(), HALF), expected(towers, pixels(), CLIP), atol=1e-3)
+
+
+def test_rows_sum_to_one(towers):
+    method = zero_shot(towers)
+    torch.testing.assert_close(method(pixels(), method.encode_labels(NAMES)).sum(1), torch.ones(2))
+
+
+def test_labels_are_normalised_features(towers):
+    torch.testing.assert_close(zero_shot(towers).encode_labels(NAMES).norm(dim=1), torch.ones(3))
+
+
+def test_nothing_is_added_to_a_checkpoint(towers):
+    assert {name.split(".")[0] for name in zero_shot(towers).state_dict()} == {"trunk", "text"}

@@ -1,0 +1,254 @@
+"""What goes wrong for users: one line on stderr, exit code 2, and nothing half-written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine import atomic, checkpoint, results
+
+ROOT = Path(__file__).parent.parent
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def error_line(captured):
+    """The only line of an error, after progress bars if there are any."""
+    lines = captured.err.replace("\r", "\n").splitlines()
+    assert "Traceback" not in captured.err
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    return lines[-1]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.fixture
+def refused(command, capsys):
+    """Runs a script that has to fail; gives its line."""
+
+    def run(script, on, *arguments, options=()):
+        capsys.readouterr()
+        assert command(script, on, *arguments, options=options) == 2
+        return error_line(capsys.readouterr())
+
+    return run
+
+
+def missing_data(data):
+    return ["DATASETS.ROOT_DIR", str(data / "none")]
+
+
+def missing_list(data):
+    (data / "train.json").unlink()
+    return []
+
+
+def broken_list(data):
+    (data / "train.json").write_text('{"images": [')
+    return []
+
+
+def no_classes(data):
+    (data / "train.json").write_text(json.dumps({"images": [], "classes": []}))
+    return []
+
+
+def no_images(data):
+    (data / "train.json").write_text(json.dumps({"images": [], "classes": ["cat", "cup", "dog", "tree"]}))
+    return []
+
+
+def overrides(*values):
+    return lambda _: list(values)
+
+
+WRONG = {
+    "no data folder": (missing_data, "/data/none'"),
+    "no annotation file": (missing_list, "/data/train.json"),
+    "broken JSON": (broken_list, "/data/train.json, line 1"),
+    "no classes": (no_classes, "/data/train.json: the list of classes is empty"),
+    "no images": (no_images, "/data/train.json: 0 training images"),
+    "unknown key": (overrides("SOLVER.SEAD", "1"), "SOLVER.SEAD"),
+    "wrong type": (overrides("SOLVER.SEED", "x"), "SOLVER.SEED"),
+    "key without a value": (overrides("SOLVER.SEED"), "'SOLVER.SEED' has no value"),
+    "unknown schedule": (overrides("SOLVER.LR_PERIOD", "batch"), "SOLVER.LR_PERIOD is 'batch'"),
+    "unknown device": (overrides("DEVICE", "gpu"), "unknown device 'gpu'"),
+    "unknown precision": (overrides("SOLVER.AMP", "fp8"), "unknown precision 'fp8'"),
+    "unknown precision in the evaluation": (overrides("TEST.AMP", "fp8"), "unknown precision 'fp8'"),
+    "no weights": (overrides("MODEL.CLIP_WEIGHTS", "none.pt"), "'none.pt' are not there"),
+    "unknown backbone": (overrides("MODEL.BACKBONE", "ViT-Z"), "MODEL.BACKBONE 'ViT-Z'"),
+    "a block that is not there": (overrides("MODEL.DEPTH_TEXT", "[7]"), "MODEL.DEPTH_TEXT"),
+    "unknown loss": (overrides("MODEL.LOSS_TYPE", "BCE"), "MODEL.LOSS_TYPE"),
+    "impossible average": (overrides("MODEL.EMA_DECAY", "1.5"), "decay"),
+    "negative rate": (overrides("SOLVER.BASE_LR", "-1.0"), "learning rate"),
+    "best without validation": (
+        overrides("SOLVER.SELECT", "best", "DATASETS.VAL", ""), "SOLVER.SELECT best needs validation images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_training_that_cannot_start_says_why_and_leaves_no_run(benchmark, train_script, refused, case):
+    spoil, told = WRONG[case]
+    line = refused(train_script, benchmark, *spoil(benchmark.data))
+    assert told in line
+    assert not benchmark.runs.exists()
+
+
+def test_resuming_from_a_folder_without_a_checkpoint_is_an_error(benchmark, train_script, refused, tmp_path):
+    line = refused(train_script, benchmark, options=["--resume", str(tmp_path)])
+    assert line == f"error: {tmp_path} holds no checkpoint.pth to resume from"
+    assert not benchmark.runs.exists()
+
+
+def test_a_truncated_image_stops_the_training_and_is_named(benchmark, train_script, refused):
+    truncate(benchmark.data / "images" / "train2.png")
+    assert "cannot read the image" in (line := refused(train_script, benchmark))
+    assert "train2.png" in line
+
+
+@pytest.fixture
+def shrunk(benchmark):
+    """The benchmark, in which one image of each list cannot be read."""
+    for name in ("val0.png", "test4.png"):
+        truncate(benchmark.data / "images" / name)
+    return benchmark
+
+
+def test_a_truncated_image_stops_an_evaluation_which_writes_nothing(shrunk, trained, test_script, refused):
+    before = files(trained.runs)
+    line = refused(test_script, trained, "DATASETS.ROOT_DIR", str(shrunk.data))
+    assert "test4.png" in line
+    assert files(trained.runs) == before
+    assert not (trained.run / "test").exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_an_evaluation_can_go_on_without_images_that_cannot_be_read(shrunk, trained, test_script, command, capsys):
+    arguments = ["DATASETS.ROOT_DIR", str(shrunk.data), "DATALOADER.SKIP_BROKEN", "True"]
+    assert command(test_script, trained, *arguments) == 0
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    warned = [line[line.index("warning: ") :] for line in lines if "warning: " in line]
+    assert [line.split(":")[1] for line in warned] == [f" {p} without 1 unreadable images" for p in ("ZSL", "GZSL")]
+    assert all("test4.png" in line for line in warned)
+    assert json.loads((trained.run / "test" / "results.json").read_text())["RAM"]["GZSL"]["images"] == 6
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_checkpoint_of_other_seen_labels_is_tested_with_a_warning(benchmark, trained, test_script, command, capsys):
+    content = json.loads((benchmark.data / "train.json").read_text())
+    content["classes"].remove("tree")
+    content["images"] = [[path, [x for x in labels if x != "tree"]] for path, labels in content["images"]]
+    (benchmark.data / "train.json").write_text(json.dumps(content))
+    assert command(test_script, trained, "DATASETS.ROOT_DIR", str(benchmark.data)) == 0
+    err = capsys.readouterr().err
+    assert "warning: " in err
+    assert "was trained on other seen labels (4) than the benchmark's (3)" in err
+    assert (trained.run / "test" / "results.json").is_file()
+
+
+def test_a_training_is_not_resumed_with_other_seen_labels(benchmark, trained, train_script, refused):
+    content = json.loads((benchmark.data / "train.json").read_text())
+    content["classes"].remove("tree")
+    content["images"] = [[path, [x for x in labels if x != "tree"]] for path, labels in content["images"]]
+    (benchmark.data / "train.json").write_text(json.dumps(content))
+    line = refused(train_script, trained, "DATASETS.ROOT_DIR", str(benchmark.data), options=["--resume", "auto"])
+    assert line.endswith("was trained with other seen labels: 'tree' is on one side only")
+
+
+def test_a_checkpoint_is_not_tested_with_another_clip(trained, test_script, refused):
+    line = refused(test_script, trained, "SOLVER.SEED", "1")  # other random towers
+    assert "checkpoint.pth needs the CLIP ViT-tiny-8" in line
+    assert "MODEL.CLIP_WEIGHTS gives ViT-tiny-8" in line
+    assert not (trained.run / "test").exists()
+
+
+def test_a_training_is_not_resumed_with_another_clip(trained, train_script, refused):
+    assert "was trained with the CLIP" in refused(train_script, trained, "SOLVER.SEED", "1",
+                                                  options=["--resume", "auto"])  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:MODEL:UserWarning")
+def test_a_checkpoint_of_another_shape_names_the_configuration_to_test_it_with(trained, test_script, refused):
+    line = refused(test_script, trained, "MODEL.VISION_ADAPT", "3")
+    assert line.endswith(f"test with the run's own configuration, --config_file {trained.run}/config.yml")
+    assert not (trained.run / "test").exists()
+
+
+def test_without_a_run_there_is_nothing_to_test(benchmark, test_script, refused):
+    assert refused(test_script, benchmark) == (
+        f"error: no run with a checkpoint.pth in {benchmark.runs}: train first, or set TEST.WEIGHT"
+    )
+    assert not benchmark.runs.exists()
+
+
+def test_a_checkpoint_that_is_missing_is_an_error(benchmark, test_script, refused):
+    assert refused(test_script, benchmark, "TEST.WEIGHT", "none.pth").startswith("error: no checkpoint at none.pth")
+
+
+def test_a_damaged_checkpoint_is_an_error(trained, test_script, refused):
+    truncate(trained.run / "checkpoint.pth")
+    assert "checkpoint.pth is damaged" in refused(test_script, trained)
+    assert not (trained.run / "test").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("train", "must be test or val, not 'train'"), ("val", "DATASETS.VAL is empty")]
+)
+def test_a_split_that_is_not_there_is_an_error(trained, test_script, refused, value, told):
+    assert told in refused(test_script, trained, "TEST.SPLIT", value, "DATASETS.VAL", "")
+
+
+def full_disk(monkeypatch, module, name, after=0):
+    """From the `after`-th file of this name on, there is no space left."""
+    original, calls = atomic.atomic_write, []
+
+    @contextmanager
+    def write(path, mode="wb"):
+        calls.extend([path] if Path(path).name == name else [])
+        with original(path, mode) as file:
+            yield file
+            if Path(path).name == name and len(calls) > after:
+                file.flush()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "atomic_write", write)
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before(benchmark, train_script, refused, monkeypatch):
+    full_disk(monkeypatch, checkpoint, "checkpoint.pth", after=2)
+    line = refused(train_script, benchmark)
+    assert line.endswith("checkpoint.pth: cannot write, No space left on device")
+    (run,) = benchmark.runs.iterdir()
+    assert checkpoint.load_checkpoint(run / "checkpoint.pth")["epoch"] == 2
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_disk_that_is_full_at_the_results_leaves_no_half_of_them(trained, test_script, refused, monkeypatch):
+    full_disk(monkeypatch, results, "results.json")
+    assert refused(test_script, trained).endswith("results.json: cannot write, No space left on device")
+    assert list((trained.run / "test").iterdir()) == []
+
+
+def test_a_file_in_place_of_the_output_folder_is_an_error(benchmark, train_script, refused):
+    benchmark.runs.touch()
+    assert "cannot make a run folder" in refused(train_script, benchmark)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train.py", "test.py"])
+def test_a_script_ends_with_code_2_and_one_line(tmp_path, script):
+    line = [sys.executable, ROOT / script, "--config_file", "none.yml"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: cannot read the configuration none.yml: No such file or directory\n"
+    assert list(tmp_path.iterdir()) == []

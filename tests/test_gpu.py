@@ -1,0 +1,54 @@
+"""The model on a GPU, at every precision that is offered there."""
+
+import pytest
+import torch
+
+from configs import load_config
+from loss import mmc_loss
+from model import build_model, load_towers
+from model.ot_solver import sinkhorn
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+NAMES = ("red circle", "blue star", "green ring")
+TARGETS = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+
+
+def step(device, dtype=None):
+    """Scores, and the loss after forward and backward, of a fixed tiny model."""
+    cfg = load_config("configs/tiny.yml")
+    towers = load_towers(cfg)
+    torch.manual_seed(0)
+    model = build_model(cfg, towers).to(device)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+    with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        found = model(images, model.encode_labels(NAMES), TARGETS.to(device))
+    loss = mmc_loss(found.local_logits, TARGETS.to(device)) + mmc_loss(found.global_logits, TARGETS.to(device))
+    scaler.scale(loss).backward()
+    gradients = [p.grad for group in model.trained_parts() for p in group]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    return found.scores.detach().cpu(), loss.item()
+
+
+def test_float32_on_the_gpu_equals_the_cpu():
+    (gpu, gpu_loss), (cpu, cpu_loss) = step("cuda"), step("cpu")
+    torch.testing.assert_close(gpu, cpu, rtol=2e-3, atol=1e-4)
+    assert gpu_loss == pytest.approx(cpu_loss, rel=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_precision_stays_near_float32(dtype):
+    (mixed, _), (full, _) = step("cuda", dtype), step("cuda")
+    torch.testing.assert_close(mixed, full, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("reg", [0.1, 1e-3])
+def test_plans_on_the_gpu_equal_those_of_the_cpu(reg):
+    cost = torch.rand(4, 49, 9, generator=torch.Generator().manual_seed(0))
+    mu, nu = torch.full((4, 49), 1 / 49), torch.full((4, 9), 1 / 9)
+    gpu = sinkhorn(*(t.to("cuda") for t in (cost, mu, nu)), reg=reg)
+    cpu = sinkhorn(cost, mu, nu, reg=reg)
+    torch.testing.assert_close(gpu.plan.cpu(), cpu.plan, rtol=1e-3, atol=1e-6)

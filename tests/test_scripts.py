@@ -1,0 +1,291 @@
+"""Whole trainings and tests by train.py and test.py, on a few small images."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import load_config
+from engine.checkpoint import load_checkpoint, set_random_state
+from engine.checkpoint import random_state as current_random_state
+from engine.results import read_scores
+
+ROOT = Path(__file__).parent.parent
+RESULTS = {"results.json", "results.csv", "per_class.csv"}
+KEYS = {
+    "model", "ema", "optimizers", "scaler", "epoch", "batch", "step", "best", "random", "config", "template", "seen",
+    "unseen", "clip",
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the project catches it."""
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state():
+    state = current_random_state()
+    yield
+    set_random_state(state)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def same(left, right):
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def differing(run, reference):
+    """Parts of the last checkpoints that differ, but for the configuration, where paths do."""
+    ours, theirs = load_checkpoint(run / "checkpoint.pth"), load_checkpoint(reference / "checkpoint.pth")
+    return [key for key in ours.keys() | theirs.keys() if key != "config" and not same(ours[key], theirs[key])]
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def only_run(benchmark):
+    (folder,) = benchmark.runs.iterdir()
+    return folder
+
+
+def test_a_run_folder_holds_exactly_what_is_promised(finished):
+    evaluations = {f"val/epoch-{epoch}/{name}" for epoch in (1, 2) for name in RESULTS}
+    assert files(finished.run).keys() == {"config.yml", "environment.json", "log.jsonl", "checkpoint.pth"} | evaluations
+
+
+def test_the_configuration_of_a_run_can_be_loaded_and_is_that_of_the_run(finished):
+    assert load_config(finished.run / "config.yml") == finished.config()
+
+
+def test_the_log_has_every_step_and_every_evaluation(finished):
+    lines = [json.loads(line) for line in (finished.run / "log.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert [(line["epoch"], line["step"]) for line in trained] == [(1, 2), (1, 3), (2, 5), (2, 6)]
+    evaluated = [line for line in lines if line["kind"] == "val"]
+    assert [line["epoch"] for line in evaluated] == [1] * 6 + [2] * 6
+    expected = results(finished.run / "val" / "epoch-2")["RAM (EMA)"]["GZSL"]["F1@3"]
+    assert expected in [line.get("RAM (EMA)/GZSL/F1@3") for line in evaluated]
+
+
+def test_a_checkpoint_has_exactly_its_keys(finished):
+    content = load_checkpoint(finished.run / "checkpoint.pth")
+    assert content.keys() == KEYS
+    assert [content[key] for key in ("epoch", "batch", "step")] == [3, 0, 6]
+    assert content["seen"] == ["cat", "cup", "dog", "tree"]
+    assert content["unseen"] == ["car", "kite", "sun"]
+
+
+def test_a_checkpoint_holds_no_frozen_weights_and_is_small(finished):
+    content = load_checkpoint(finished.run / "checkpoint.pth")
+    assert not [name for name in content["model"] if name.startswith(("trunk.", "text."))]
+    assert content["ema"].keys() == content["model"].keys()
+    trained = sum(tensor.numel() for tensor in content["model"].values())
+    assert (finished.run / "checkpoint.pth").stat().st_size < 4 * 4 * trained + 200_000  # AdamW holds two, EMA one
+
+
+def test_a_checkpoint_is_read_by_torch_without_running_code(finished):
+    torch.load(finished.run / "checkpoint.pth", weights_only=True)
+
+
+def test_everything_trained_has_moved(finished, train_script):
+    torch.manual_seed(finished.config().SOLVER.SEED)
+    before = train_script.Run(finished.config()).model.trained_state()
+    after = load_checkpoint(finished.run / "checkpoint.pth")["model"]
+    assert [name for name in after if torch.equal(after[name], before[name])] == []
+
+
+def test_the_same_seed_gives_the_same_run(benchmark, finished, train_script):
+    train_script.train(benchmark.config(), None)
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def killed_at(monkeypatch, owner, name, number):
+    """The method raises when it has been called `number` times."""
+    original, calls = getattr(owner, name), []
+
+    def counted(*args, **kwargs):
+        found = original(*args, **kwargs)
+        calls.append(name)
+        if len(calls) == number:
+            raise Killed
+        return found
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+@pytest.mark.parametrize(
+    "saves", [1, 4, 5, 7], ids=["in mid-epoch", "before an evaluation", "between epochs", "in the second epoch"]
+)
+def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, saves):
+    cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "1")
+    with monkeypatch.context() as patch:
+        killed_at(patch, train_script.Run, "save", saves)
+        with pytest.raises(Killed):
+            train_script.train(cfg, None)
+    train_script.train(cfg, "auto")
+    assert differing(only_run(benchmark), finished.run) == []
+    assert results(only_run(benchmark) / "val" / "epoch-2") == results(finished.run / "val" / "epoch-2")
+
+
+@pytest.mark.parametrize("steps", [3, 5])
+def test_a_run_killed_between_checkpoints_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, steps):
+    cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "2")
+    with monkeypatch.context() as patch:
+        killed_at(patch, train_script.Trainer, "_train_step", steps)
+        with pytest.raises(Killed):
+            train_script.train(cfg, None)
+    train_script.train(cfg, str(only_run(benchmark)))
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_the_system_kills_goes_on_to_the_bit(benchmark, finished, train_script):
+    overrides = [*benchmark.overrides, "SOLVER.CHECKPOINT_PERIOD", "1"]
+    line = [sys.executable, ROOT / "train.py", "--config_file", ROOT / "configs" / "tiny.yml", *overrides]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=os.environ | threads)  # fmt: skip
+    try:
+        while process.poll() is None and not list(benchmark.runs.glob("*/checkpoint.pth")):
+            time.sleep(0.02)
+    finally:
+        process.kill()
+    assert process.wait() in (-signal.SIGKILL, 0)
+    train_script.train(benchmark.config("SOLVER.CHECKPOINT_PERIOD", "1"), "auto")
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_resuming_where_there_is_no_run_starts_one(benchmark, finished, train_script):
+    train_script.train(benchmark.config(), "auto")
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_resuming_a_finished_run_changes_nothing(trained, train_script):
+    before = files(trained.run)
+    train_script.train(trained.config(), "auto")
+    assert files(trained.run) == before
+    assert only_run(trained) == trained.run
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SOLVER.BASE_LR", "1e-3"), ("SOLVER.MOMENTUM", "0.8"), ("MODEL.OT_REG", "0.2"), ("INPUT.PROB", "0.1")],
+)
+def test_resuming_with_another_recipe_is_refused(trained, train_script, command, capsys, key, value):
+    before = files(trained.runs)
+    assert command(train_script, trained, key, value, options=["--resume", "auto"]) == 2
+    assert f"was trained with {key} " in capsys.readouterr().err
+    assert files(trained.runs) == before
+
+
+@pytest.mark.parametrize(("key", "value"), [("DATALOADER.NUM_WORKERS", "1"), ("TEST.IMS_PER_BATCH", "3")])
+def test_resuming_on_another_machine_is_the_same_run(benchmark, finished, train_script, monkeypatch, key, value):
+    with monkeypatch.context() as patch:
+        killed_at(patch, train_script.Run, "save", 1)
+        with pytest.raises(Killed):
+            train_script.train(benchmark.config(), None)
+    train_script.train(benchmark.config(key, value), "auto")
+    assert "model" not in differing(only_run(benchmark), finished.run)
+
+
+@pytest.mark.slow
+def test_weights_and_biases_works_without_a_network_or_an_account(benchmark, finished, train_script, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(benchmark.runs / "none"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train_script.train(benchmark.config("WANDB", "True"), None)
+    assert list(only_run(benchmark).glob("wandb/offline-run-*"))
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_the_best_epoch_is_kept_and_is_what_is_tested(benchmark, train_script, test_script, monkeypatch):
+    reached = iter([50.0, 40.0])
+    monkeypatch.setattr(train_script, "find", lambda *_: {"F1@3": next(reached)})
+    cfg = benchmark.config("SOLVER.SELECT", "best")
+    train_script.train(cfg, None)
+    folder = only_run(benchmark)
+    assert load_checkpoint(folder / "best.pth")["epoch"] == 1
+    assert load_checkpoint(folder / "checkpoint.pth")["best"] == 50
+    assert test_script.checkpoint_path(cfg) == folder / "best.pth"
+    test_script.test(benchmark.config("SOLVER.SELECT", "best", "TEST.SPLIT", "val"))
+    assert results(folder / "val") == results(folder / "val" / "epoch-1")
+
+
+def test_the_newest_run_is_tested(trained, test_script, capsys):
+    test_script.test(trained.config())
+    assert set(files(trained.run / "test")) == RESULTS
+    out = capsys.readouterr().out
+    assert f"results: {trained.run}/test" in out
+    assert "few, test images" in out
+
+
+def test_a_checkpoint_can_be_named(trained, test_script):
+    (trained.run / "checkpoint.pth").rename(trained.runs / "mine.pth")
+    test_script.test(trained.config("TEST.WEIGHT", str(trained.runs / "mine.pth")))
+    assert set(files(trained.runs / "test")) == RESULTS
+
+
+def test_validation_gives_again_what_the_training_found(trained, test_script):
+    expected = results(trained.run / "val" / "epoch-2")
+    test_script.test(trained.config("TEST.SPLIT", "val"))
+    assert results(trained.run / "val") == expected
+
+
+def test_there_is_a_row_for_each_method_and_protocol(finished):
+    found = results(finished.run / "val" / "epoch-2")
+    assert {name: set(row) for name, row in found.items()} == {
+        name: {"ZSL", "GZSL"} for name in ("zero-shot CLIP", "RAM", "RAM (EMA)")
+    }
+
+
+def test_without_an_average_there_is_no_row_of_it(benchmark, train_script, test_script):
+    cfg = benchmark.config("MODEL.USE_EMA", "False", "SOLVER.MAX_EPOCHS", "1")
+    train_script.train(cfg, None)
+    test_script.test(cfg)
+    assert results(only_run(benchmark) / "test").keys() == {"zero-shot CLIP", "RAM"}
+    assert load_checkpoint(only_run(benchmark) / "checkpoint.pth")["ema"] is None
+
+
+def test_saved_scores_give_exactly_the_numbers_of_the_results(trained, test_script):
+    test_script.test(trained.config("TEST.SAVE_SCORES", "True"))
+    spec = importlib.util.spec_from_file_location("evaluate_scores_script", ROOT / "tools" / "evaluate_scores.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    found, folder = results(trained.run / "test"), trained.run / "test"
+    names = {"zero-shot CLIP": "zero-shot-CLIP", "RAM": "RAM", "RAM (EMA)": "RAM-EMA"}
+    expected = {f"scores-{file}-{protocol}.npz" for file in names.values() for protocol in ("ZSL", "GZSL")}
+    assert files(folder).keys() == RESULTS | expected
+    for method, file in names.items():
+        for protocol in ("ZSL", "GZSL"):
+            metrics = tool.evaluate(str(folder / f"scores-{file}-{protocol}.npz"), None).metrics
+            assert metrics.counts | metrics.summary == found[method][protocol]
+
+
+def test_raw_and_averaged_weights_score_differently(trained, test_script):
+    test_script.test(trained.config("TEST.SAVE_SCORES", "True"))
+    raw, averaged = (read_scores(trained.run / "test" / f"scores-{n}-GZSL.npz").scores for n in ("RAM", "RAM-EMA"))
+    assert abs(raw - averaged).max() > 1e-6
+
+
+@pytest.mark.parametrize(("key", "value"), [("MODEL.OT_REG", "0.2"), ("INPUT.PIXEL_MEAN", "(0.4, 0.5, 0.5)")])
+def test_a_test_with_another_model_warns_of_it(trained, test_script, key, value):
+    with pytest.warns(UserWarning, match=f"^{key} was .* in training and is "):
+        test_script.test(trained.config(key, value))
