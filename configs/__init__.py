@@ -31,6 +31,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     cfg = _C.clone()
     if path is not None:
+        if Path(path).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
+            raise ConfigError(f"the configuration {path} has to be a .yml or .yaml file")
         with _one_line(path):
             cfg.merge_from_file(str(path))
     if len(overrides) % 2:

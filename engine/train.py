@@ -70,7 +70,7 @@ class Trainer:
             after_step: called with the number of batches done after every step.
 
         Raises:
-            NonFiniteLossError: at the first loss that is NaN or infinite; nothing is updated by it.
+            NonFiniteLossError: at the first loss that is NaN or infinite; no parameter is updated by it.
         """
         self.model.train()
         total = first_batch + len(loader)

@@ -216,3 +216,11 @@ def test_a_yaml_whose_data_are_built_in_trains(name):
 def test_a_yaml_whose_data_are_built_in_has_images_to_evaluate(name, split):
     cfg = load_config(CONFIGS / name, ["DATASETS.SUBSET", "3", "DATALOADER.NUM_WORKERS", "0"])
     assert [len(protocol.loader.dataset) for protocol in build_test(cfg, split).protocols.values()] == [3, 3]
+
+
+def test_a_configuration_that_is_code_is_refused_and_not_run(tmp_path):
+    path = tmp_path / "cfg.py"
+    path.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\ncfg = {{}}\n")
+    with pytest.raises(ConfigError, match=r"cfg.py has to be a .yml or .yaml file"):
+        load_config(path)
+    assert not (tmp_path / "ran").exists()
