@@ -11,15 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from PIL import Image, ImageDraw
 
-from datasets.shapes import SPLITS, UNSEEN, scene
+from datasets.shapes import OBJECTS, SPLITS, UNSEEN, scene
 
 SIDE, LINE, MARGIN = 192, 14, 10  # pixels: a scene, a line of text, the space between scenes
 
 
 def picture(split: str, columns: int, rows: int) -> Image.Image:
     """A grid of scenes; labels unseen in training are marked with a star."""
-    most = 5
-    width, height = SIDE + MARGIN, SIDE + most * LINE + MARGIN
+    width, height = SIDE + MARGIN, SIDE + OBJECTS[1] * LINE + MARGIN
     sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
     pen = ImageDraw.Draw(sheet)
     for index in range(columns * rows):

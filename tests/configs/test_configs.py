@@ -143,7 +143,9 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 
 def test_a_folder_is_an_error(tmp_path):
-    assert message(tmp_path) == f"cannot read the configuration {tmp_path}: Is a directory"
+    folder = tmp_path / "a.yml"
+    folder.mkdir()
+    assert message(folder) == f"cannot read the configuration {folder}: Is a directory"
 
 
 @pytest.mark.parametrize("text", ["SOLVER: {SEED: 1", "SOLVER:\n\tSEED: 1", "- 1\n- 2", "SOLVER", "SOLVER: 3", "\x00"])
