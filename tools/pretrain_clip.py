@@ -103,7 +103,7 @@ def contrastive_loss(logits: Tensor, named: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def zero_shot(model: nn.Module) -> dict[str, float]:
-    """mAP of zero-shot CLIP on validation scenes of two to five objects (%), and top-1 accuracy on single objects (%)."""
+    """In percent: mAP of zero-shot CLIP on scenes of two to five objects, top-1 accuracy on scenes of one."""
     texts = encode_texts(model, open_clip.tokenize([TEMPLATES[0].format(label) for label in LABELS]))
     scenes = [scene("val", i, (2, 5)) for i in range(VAL_SCENES)]
     scores = encode_images(model, normalise([np.asarray(s.image) for s in scenes])) @ texts.T

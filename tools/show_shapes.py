@@ -1,6 +1,6 @@
 """Draws the first scenes of a split of the embedded benchmark into one picture, with their labels.
 
-    python tools/show_shapes.py docs/shapes.png
+python tools/show_shapes.py docs/shapes.png
 """
 
 import argparse

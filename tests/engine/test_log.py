@@ -3,6 +3,7 @@ import math
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,20 @@ def logged(folder, **values):
 
 
 def offline_records(folder):
-    """Everything that `wandb sync` would upload."""
+    """Everything that `wandb sync` would upload; on a busy machine wandb's service writes the end after `finish`."""
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    deadline = time.monotonic() + 30
+    while True:
+        records = parsed(file)
+        if any(record.WhichOneof("record_type") == "exit" for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.2)
+
+
+def parsed(file):
+    """The records of an offline run, as far as they are written."""
     from wandb.proto import wandb_internal_pb2
 
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     content, position, message, records = file.read_bytes(), HEADER, b"", []
     while position + HEADER <= len(content):
         if BLOCK - position % BLOCK < HEADER:  # padding
