@@ -28,8 +28,10 @@ from loss import build_loss
 from model import build_model, build_zero_shot, load_towers
 
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
-FREE_ON_RESUME = ("DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST",
-                  "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS")  # fmt: skip
+FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
+    "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD", "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
+)  # fmt: skip
 
 
 class Run:
