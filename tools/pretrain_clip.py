@@ -1,6 +1,6 @@
 """Pre-trains the small CLIP of the embedded benchmark on captions of its scenes.
 
-    python tools/pretrain_clip.py --out clip/pretrained/shapes.safetensors
+    python tools/pretrain_clip.py --out shapes.safetensors
 
 A caption names one or two of the objects of its scene ("a red circle", "a photo of a blue star."),
 never all of them and never with a position: what the web says of an image. The objective is CLIP's,
