@@ -44,7 +44,7 @@ def table(runs: list[dict[tuple[str, str], dict[str, float]]]) -> str:
 
 def _cell(values: list[float]) -> str:
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {spread:.1f}" if spread else f"{statistics.mean(values):.1f}"
+    return f"{statistics.mean(values):.1f} ± {spread:.2f}" if spread else f"{statistics.mean(values):.1f}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ def written(path, values, method="RAM"):
 def test_mean_and_sample_standard_deviation_of_the_seeds(tmp_path, capsys):
     values = [60.0, 61.5, 64.25]
     assert main([written(tmp_path / f"{i}.json", v) for i, v in enumerate(values)]) == 0
-    assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" in capsys.readouterr().out
+    assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.2f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("count", [1, 2])
