@@ -58,8 +58,8 @@ def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:
     """The frozen towers of a CLIP.
 
     QuickGELU is used where the weights are OpenAI's (their archive, or a state dict with their extra
-    keys) or belong to a tag trained with it; otherwise the architecture's name decides, "-quickgelu" in
-    open_clip's spelling. Global random state is left alone.
+    keys) or belong to a tag trained with it; otherwise the name decides: OpenAI's spelling ("ViT-B/16") has it,
+    open_clip's has it with "-quickgelu" at the end. Global random state is left alone.
 
     Args:
         backbone: OpenAI's name, such as "ViT-B/16" or "ViT-L/14@336px", or a name of open_clip.
@@ -74,7 +74,9 @@ def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:
     name, config = _architecture(backbone)
     path, tag = (None, {}) if weights == "random" else _locate(name, weights)
     loaded = None if path is None else read_weights(path, PUBLISHED)
-    quick_gelu = (tag or config).get("quick_gelu", False) or (loaded is not None and loaded.openai)
+    by_name = config.get("quick_gelu", False) or "/" in backbone  # OpenAI's spelling means OpenAI's model
+    by_file = loaded is not None and loaded.openai
+    quick_gelu = by_file or (tag.get("quick_gelu", False) if tag else by_name)
     model = _build(config, quick_gelu, seed)
     if loaded is not None:
         fill_model(model, loaded.tensors, f"{path} does not fit {name}")

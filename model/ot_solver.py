@@ -44,8 +44,8 @@ def sinkhorn(
         nu: (B, C), positive, rows sum to 1.
         reg: weight of the entropy, in units of `cost`; > 0.
         max_iter: upper bound on iterations; at least 1.
-        tol: an image stops after the iteration in which the mean over regions of |a - previous a| is below this
-            (in the log domain, of the relative change, since a has no bound there).
+        tol: an image stops after the iteration in which the mean over regions of |a - previous a| is below this.
+            In the log domain, where a may be of any size, the mean relative change has to be below it too.
         stop: "image": every image stops by itself, so that its plan does not depend on its batch;
             "batch": all go on until the last one is done, as in the authors' release.
 
@@ -113,7 +113,8 @@ def _log_domain(
     for _ in range(max_iter):
         new_a = log_mu - torch.logsumexp(exponent + log_b[:, None, :], 2)
         new_b = log_nu - torch.logsumexp(exponent + new_a[:, :, None], 1)
-        change = torch.expm1(new_a - log_a).abs().mean(1)
+        relative = torch.expm1(new_a - log_a).abs().mean(1)
+        change = torch.maximum(relative, (new_a.exp() - log_a.exp()).abs().mean(1))  # NaN where a overflows: goes on
         running = progress.running[:, None]
         log_a, log_b = torch.where(running, new_a, log_a), torch.where(running, new_b, log_b)
         if progress.finished_after(change):

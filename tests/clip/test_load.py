@@ -190,6 +190,13 @@ def test_quickgelu_is_used_where_the_name_says_so(plain, weights):
     assert activation(load_clip("ViT-test-8-quickgelu", weights)) is open_clip.model.QuickGELU
 
 
+@pytest.mark.parametrize("weights", ["random", "plain"])
+def test_quickgelu_is_used_where_the_name_is_openais(plain, weights):
+    weights = plain if weights == "plain" else weights
+    assert activation(load_clip("ViT-test/8", weights)) is open_clip.model.QuickGELU
+    assert activation(load_clip("ViT-test-8", weights)) is torch.nn.GELU
+
+
 def test_random_weights_follow_the_seed():
     first, again, other = (load_clip("ViT-test-8", "random", seed=s).identity for s in (5, 5, 6))
     assert first == again

@@ -40,6 +40,13 @@ def test_plans_with_reg_1e_3_equal_pot_when_given_enough_iterations():
     torch.testing.assert_close(found.plan, pot(cost, mu, nu, 1e-3), rtol=1e-6, atol=1e-9)
 
 
+def test_the_default_tolerance_does_not_stop_small_reg_early():
+    cost, mu, nu = problem(batch=2, regions=6, labels=4)
+    found = sinkhorn(cost, mu, nu, reg=1e-3, max_iter=20_000)
+    mu = mu.double() / mu.double().sum(1, keepdim=True)
+    torch.testing.assert_close(found.plan.double(), pot(cost, mu, nu.double(), 1e-3), rtol=1e-4, atol=1e-6)
+
+
 def test_plans_with_reg_1e_3_are_finite_after_100_iterations_with_columns_that_sum_to_nu():
     cost, mu, nu = problem(regions=196, labels=48)
     found = sinkhorn(cost, mu, nu, reg=1e-3)
