@@ -8,9 +8,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from clip.load import load_clip
-from datasets.shapes import LABELS
+from datasets.shapes import LABELS, scene
 from tools import pretrain_clip
 
 WEIGHTS = Path(__file__).parents[2] / "clip" / "pretrained" / "shapes.safetensors"
@@ -72,6 +73,18 @@ def test_scenes_grow_from_one_object_to_five():
 def test_the_rate_warms_up_and_ends_near_zero():
     rates = [pretrain_clip.learning_rate(step, 10_000, 1e-3) for step in (0, 499, 5000, 9999)]
     assert rates == pytest.approx([2e-6, 9.94e-4, 5e-4, 0], rel=1e-2, abs=1e-9)
+
+
+def test_the_zero_shot_map_is_that_of_scikit_learn(model, monkeypatch):
+    monkeypatch.setattr(pretrain_clip, "VAL_SCENES", 150)
+    scenes = [scene("val", i, (2, 5)) for i in range(150)]
+    images = pretrain_clip.normalise([np.asarray(s.image) for s in scenes])
+    tokens = open_clip.tokenize([pretrain_clip.TEMPLATES[0].format(label) for label in LABELS])
+    with torch.no_grad():
+        scores = pretrain_clip.encode_images(model, images) @ pretrain_clip.encode_texts(model, tokens).T
+    targets = np.array([[label in s.labels for label in LABELS] for s in scenes])
+    expected = np.mean([average_precision_score(targets[:, j], scores[:, j].numpy()) for j in range(len(LABELS))])
+    assert pretrain_clip.zero_shot(model)["val_map"] == pytest.approx(100 * expected, rel=1e-3)
 
 
 @pytest.mark.slow
