@@ -1,6 +1,7 @@
 import os
 import resource
 import signal
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,14 +11,19 @@ from engine.atomic import WriteError, atomic_write
 LIMIT = 4096  # bytes
 
 
-@pytest.fixture
-def _small_files():
-    """The system refuses to let a file grow beyond LIMIT bytes, as a full disk would."""
+@contextmanager
+def small_files():
+    """The system refuses to let a file grow beyond LIMIT bytes, as a full disk would.
+
+    No fixture: pytest writes its progress, perhaps to a file, before fixtures are torn down.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[0][1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
-    signal.signal(signal.SIGXFSZ, before[1])
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        signal.signal(signal.SIGXFSZ, before[1])
 
 
 @pytest.fixture
@@ -90,24 +96,22 @@ def test_an_exception_that_came_of_another_file_is_not_blamed_on_this_one(old):
         read_missing()
 
 
-@pytest.mark.usefixtures("_small_files")
 def test_a_full_disk_is_one_line_with_the_path_and_leaves_the_old_file_alone(old):
-    with pytest.raises(WriteError) as caught, atomic_write(old) as file:
+    with pytest.raises(WriteError) as caught, small_files(), atomic_write(old) as file:
         file.write(b"x" * 2 * LIMIT)
     assert str(caught.value) == f"{old}: cannot write, File too large"
     assert untouched(old)
 
 
-@pytest.mark.usefixtures("_small_files")
 def test_a_full_disk_that_shows_only_when_the_buffer_is_flushed_is_caught(old):
-    with pytest.raises(WriteError, match="File too large"), atomic_write(old, "w") as file:
+    with pytest.raises(WriteError, match="File too large"), small_files(), atomic_write(old, "w") as file:
         file.write("x" * (LIMIT + 1))  # fits the buffer of the file
     assert untouched(old)
 
 
-@pytest.mark.usefixtures("_small_files")
 def test_a_full_disk_under_torch_save_is_a_write_error_too(old):
-    with pytest.raises(WriteError, match=r"results\.bin: cannot write, File too large"), atomic_write(old) as file:
+    refused = pytest.raises(WriteError, match=r"results\.bin: cannot write, File too large")
+    with refused, small_files(), atomic_write(old) as file:
         torch.save({"weights": torch.zeros(10_000)}, file)
     assert untouched(old)
 
