@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import torch
 from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
@@ -32,9 +33,9 @@ def checkpoint_path(cfg: CfgNode) -> Path:
     return folder / name
 
 
-def restored(cfg: CfgNode, content: dict, path: Path):
+def restored(cfg: CfgNode, content: dict, path: Path, device: torch.device):
     """The model of a checkpoint, in evaluation mode, its averaged weights if it has any, and zero-shot CLIP."""
-    device, towers = resolve_device(cfg.DEVICE), load_towers(cfg)
+    towers = load_towers(cfg)
     if content["clip"] != towers.identity:
         raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
     trained, now = CfgNode.load_cfg(content["config"]), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
@@ -67,13 +68,13 @@ def test(cfg: CfgNode) -> None:
             f"{path} was trained on other seen labels ({len(content['seen'])}) than the benchmark's "
             f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
         )  # fmt: skip
-    model, ema, zero_shot = restored(cfg, content, path)
+    device = resolve_device(cfg.DEVICE)
+    model, ema, zero_shot = restored(cfg, content, path, device)
     kept: dict[str, Scored] = {}
 
     def keep(method: str, protocol: str, scored: Scored) -> None:
         kept[f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"] = scored
 
-    device = resolve_device(cfg.DEVICE)
     results = evaluate(
         methods_of(model, zero_shot, ema),
         [Protocol(name, *rest) for name, rest in protocols.items()],

@@ -89,10 +89,12 @@ class Run:
             if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                 self.ema.reset()
             self.loader.set_position(self.epoch, self.batch)
-            if len(self.loader) > 0:
+            trains = len(self.loader) > 0  # not where the run was killed while it evaluated
+            if trains:
                 trainer.epoch(self.epoch, self.loader, self.batch, after_step)
-                self.save(folder / CHECKPOINT)
             if self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS:
+                if trains:
+                    self.save(folder / CHECKPOINT)
                 self.evaluate(cfg, folder, log)
             self.epoch, self.batch = self.epoch + 1, 0
             self.save(folder / CHECKPOINT)
