@@ -130,15 +130,19 @@ def killed_at(monkeypatch, owner, name, number):
     monkeypatch.setattr(owner, name, counted)
 
 
+def train_until_killed(train_script, cfg, monkeypatch, owner, name, number):
+    with monkeypatch.context() as patch:
+        killed_at(patch, owner, name, number)
+        with pytest.raises(Killed):
+            train_script.train(cfg, None)
+
+
 @pytest.mark.parametrize(
     "saves", [1, 4, 5, 7], ids=["in mid-epoch", "before an evaluation", "between epochs", "in the second epoch"]
 )
 def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, saves):
     cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "1")
-    with monkeypatch.context() as patch:
-        killed_at(patch, train_script.Run, "save", saves)
-        with pytest.raises(Killed):
-            train_script.train(cfg, None)
+    train_until_killed(train_script, cfg, monkeypatch, train_script.Run, "save", saves)
     train_script.train(cfg, "auto")
     assert differing(only_run(benchmark), finished.run) == []
     assert results(only_run(benchmark) / "val" / "epoch-2") == results(finished.run / "val" / "epoch-2")
@@ -147,10 +151,7 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished,
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_killed_between_checkpoints_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, steps):
     cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "2")
-    with monkeypatch.context() as patch:
-        killed_at(patch, train_script.Trainer, "_train_step", steps)
-        with pytest.raises(Killed):
-            train_script.train(cfg, None)
+    train_until_killed(train_script, cfg, monkeypatch, train_script.Trainer, "_train_step", steps)
     train_script.train(cfg, str(only_run(benchmark)))
     assert differing(only_run(benchmark), finished.run) == []
 
