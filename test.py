@@ -12,7 +12,8 @@ import torch
 from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
-from datasets import build_test
+from datasets import build_splits, build_test
+from datasets.compose import Splits
 from engine import cli
 from engine.checkpoint import CheckpointError, load_checkpoint
 from engine.ema import Ema
@@ -33,7 +34,7 @@ def checkpoint_path(cfg: CfgNode) -> Path:
     return folder / name
 
 
-def restored(cfg: CfgNode, content: dict, path: Path, device: torch.device):
+def restored(cfg: CfgNode, content: dict, path: Path, splits: Splits, device: torch.device):
     """The model of a checkpoint, in evaluation mode, its averaged weights if it has any, and zero-shot CLIP."""
     towers = load_towers(cfg)
     if content["clip"] != towers.identity:
@@ -43,7 +44,9 @@ def restored(cfg: CfgNode, content: dict, path: Path, device: torch.device):
         for key, value in trained[section].items():
             if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
                 warnings.warn(f"{section}.{key} was {value} in training and is {now[section].get(key)}", stacklevel=1)
-    model = build_model(cfg, towers).to(device).eval()
+    if content.get("texts", {}) != dict(splits.texts):
+        warnings.warn(f"{path} was trained with other texts of labels than DATASETS.LABELS gives", stacklevel=1)
+    model = build_model(cfg, towers, seen=len(splits.vocabulary.seen), texts=splits.texts).to(device).eval()
     try:
         model.load_trained_state(content["model"])
     except ValueError as error:
@@ -62,14 +65,15 @@ def test(cfg: CfgNode) -> None:
         raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
     path = checkpoint_path(cfg)
     content = load_checkpoint(path)
-    vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT)
+    splits = build_splits(cfg, train_needed=False)
+    vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT, splits)
     if list(vocabulary.seen) != content["seen"]:
         warnings.warn(
             f"{path} was trained on other seen labels ({len(content['seen'])}) than the benchmark's "
             f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
         )  # fmt: skip
     device = resolve_device(cfg.DEVICE)
-    model, ema, zero_shot = restored(cfg, content, path, device)
+    model, ema, zero_shot = restored(cfg, content, path, splits, device)
     kept: dict[str, Scored] = {}
 
     def keep(method: str, protocol: str, scored: Scored) -> None:

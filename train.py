@@ -13,7 +13,8 @@ import torch
 from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
-from datasets import build_test, build_train
+from datasets import build_splits, build_test, build_train
+from datasets.compose import Splits
 from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
@@ -39,18 +40,20 @@ class Run:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.device = resolve_device(cfg.DEVICE)
-        self.vocabulary, self.loader = build_train(cfg)
-        self.split = "val" if cfg.DATASETS.VAL else "test"
+        self.splits = build_splits(cfg)
+        self.vocabulary, self.loader = build_train(cfg, self.splits)
+        self.split = "test" if self.splits.val is None else "val"
         if cfg.SOLVER.SELECT == "best" and self.split == "test":
-            raise ConfigError("SOLVER.SELECT best needs validation images: set DATASETS.VAL")
-        protocols = build_test(cfg, self.split).protocols
+            raise ConfigError("SOLVER.SELECT best needs validation images: set DATASETS.VAL or VAL_FRACTION")
+        protocols = build_test(cfg, self.split, self.splits).protocols
         self.protocols = [Protocol(name, *rest) for name, rest in protocols.items()]
         self.loss = build_loss(cfg)
 
         towers = load_towers(cfg)
         self.clip = towers.identity
         torch.manual_seed(cfg.SOLVER.SEED)
-        self.model = build_model(cfg, towers).to(self.device)
+        self.texts = dict(self.splits.texts)
+        self.model = build_model(cfg, towers, seen=len(self.vocabulary.seen), texts=self.texts).to(self.device)
         self.zero_shot = build_zero_shot(cfg, self.model).to(self.device)
         self.optimizers = optimizers(
             ParameterGroups(*self.model.trained_parts()),
@@ -122,7 +125,7 @@ class Run:
             "model": self.model.trained_state(), "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizers": self.optimizers.state_dict(), "scaler": self.scaler.state_dict(),
             "epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best,
-            "random": random_state(), "config": self.config, "template": self.template,
+            "random": random_state(), "config": self.config, "template": self.template, "texts": self.texts,
             "seen": list(self.vocabulary.seen), "unseen": list(self.vocabulary.unseen), "clip": self.clip,
         }  # fmt: skip
         save_checkpoint(path, content)
@@ -138,6 +141,8 @@ class Run:
             raise CheckpointError(f"{path} was trained with the CLIP {content['clip']}, here it is {self.clip}")
         if differing := set(content["seen"]) ^ set(self.vocabulary.seen):
             raise CheckpointError(f"{path} was trained with other seen labels: {min(differing)!r} is on one side only")
+        if content.get("texts", {}) != self.texts:
+            raise CheckpointError(f"{path} was trained with other texts of labels: DATASETS.LABELS has changed")
         _require_same_config(content["config"], self.config, path)
         self.model.load_trained_state(content["model"])
         self.optimizers.load_state_dict(content["optimizers"])
@@ -163,6 +168,14 @@ def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def describe(splits: Splits) -> str:
+    """Images and labels, and what was left out of them."""
+    lists = {"training": splits.train, "validation": splits.val, "test": splits.test}
+    sizes = ", ".join(f"{len(records.images):,} {name}" for name, records in lists.items() if records is not None)
+    seen, unseen = (len(part) for part in splits.vocabulary)
+    return "\n".join([f"data: {sizes} images; {seen} seen and {unseen} unseen labels", *splits.notes])
+
+
 def resumable(output_dir: str, resume: str) -> Path | None:
     """The run folder that --resume asks for; None where "auto" finds no run that was begun."""
     folder = newest_run(output_dir, CHECKPOINT) if resume == "auto" else Path(resume)
@@ -174,6 +187,7 @@ def resumable(output_dir: str, resume: str) -> Path | None:
 def train(cfg: CfgNode, resume: str | None) -> None:
     """One run from its first or its interrupted step to its last."""
     run = Run(cfg)
+    print(describe(run.splits))
     folder = resumable(cfg.OUTPUT_DIR, resume) if resume else None
     if folder is not None:
         run.restore(folder / CHECKPOINT)

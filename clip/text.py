@@ -8,6 +8,7 @@ C labels, T tokens up to the longest name's end, W trunk width, D joint width, P
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from clip.blocks import run_block
 
-__all__ = ["Prefix", "TextEncoder"]
+__all__ = ["NO_TEXTS", "Prefix", "TextEncoder"]
 
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 KEPT_LISTS = 8  # label lists whose constants are kept
 
 
@@ -35,14 +37,21 @@ class TextEncoder(nn.Module):
         text: open_clip's text tower: token_embedding, positional_embedding, transformer, ln_final, text_projection.
         tokenize: texts to (C, context) token ids.
         template: such as "A photo of a {}."; filled with each name.
+        texts: for names that do not take the template, the text instead.
         prompted: 0-based blocks that may hold prompts.
     """
 
     def __init__(
-        self, text: nn.Module, tokenize: Callable[[list[str]], Tensor], *, template: str, prompted: Sequence[int]
+        self,
+        text: nn.Module,
+        tokenize: Callable[[list[str]], Tensor],
+        *,
+        template: str,
+        prompted: Sequence[int],
+        texts: Mapping[str, str] = NO_TEXTS,
     ) -> None:
         super().__init__()
-        self.text, self.tokenize, self.template = text, tokenize, template
+        self.text, self.tokenize, self.template, self.texts = text, tokenize, template, dict(texts)
         self.blocks = list(text.transformer.resblocks)  # a plain list: registered below `text` already
         self.fork = min(prompted, default=len(self.blocks))
         self._kept: OrderedDict[tuple, Prefix] = OrderedDict()
@@ -81,7 +90,8 @@ class TextEncoder(nn.Module):
     def _encode_prefix(self, names: Sequence[str], device: torch.device) -> Prefix:
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
         with torch.autocast(device.type, enabled=False):
-            tokens = self.tokenize([self.template.format(name) for name in names]).to(device)
+            texts = [self.texts.get(name) or self.template.format(name) for name in names]
+            tokens = self.tokenize(texts).to(device)
             ends = tokens.argmax(-1)  # end-of-text has the largest id
             tokens = tokens[:, : int(ends.max()) + 1]
             x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]

@@ -43,6 +43,7 @@ class MultiLabelDataset(Dataset):
         root: folder of the images.
         seed: of the augmentation, for items (epoch, index); None where `transform` is not random.
         skip_broken: whether a loader leaves out images that cannot be read, or stops.
+        rotate: whether EXIF orientation is applied, see `open_image`.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class MultiLabelDataset(Dataset):
         *,
         seed: int | None = None,
         skip_broken: bool = False,
+        rotate: bool = False,
     ) -> None:
         self.records, self.names, self.transform, self.root = records, tuple(names), transform, root
-        self.seed, self.skip_broken = seed, skip_broken
+        self.seed, self.skip_broken, self.rotate = seed, skip_broken, rotate
         self.targets = targets(records, names)  # (I, C) uint8
 
     def __len__(self) -> int:
@@ -67,7 +69,7 @@ class MultiLabelDataset(Dataset):
         epoch, index = item if isinstance(item, tuple) else (0, item)
         path = self.records.images[index]
         try:
-            image = open_image(path, self.root)
+            image = open_image(path, self.root, rotate=self.rotate)
         except DataError as error:
             return Unreadable(path, str(error))
         return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index)

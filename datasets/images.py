@@ -6,16 +6,21 @@ Annotation files hold paths of the machine they were made on (`/mnt/.../trainval
 
 import os
 import re
+import unicodedata
+import warnings
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets import shapes
-from datasets.records import SHAPES, DataError
+from datasets.records import DataError
 
-__all__ = ["locate", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image"]
+
+SHAPES = "shapes:"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 def locate(path: str, root: str) -> Path:
@@ -25,17 +30,36 @@ def locate(path: str, root: str) -> Path:
     2. ever shorter ends of it below `root`: `a/b/c.jpg`, `b/c.jpg`, `c.jpg`;
     3. its file name in a folder of `root` (`train2014/`, `val2014/`), in alphabetical order.
 
-    The folders that exist are looked up once per folder of the annotation file. Backslashes separate folders.
+    The folders that exist are looked up once per folder of the annotation file. Backslashes separate folders, a drive
+    (`C:\data\a.jpg`) counts as a folder. What is not there is also looked for in the other normal form of Unicode: a
+    "ü" is one character in most files, and two on disks that were written by macOS.
 
     Raises:
         DataError: if there is none.
     """
-    wanted = PurePosixPath(path.replace("\\", "/"))
+    wanted = path.replace("\\", "/")
+    found = _first(PurePosixPath(wanted), root)
+    if found is None and not wanted.isascii():
+        found = next(filter(None, (_first(other, root) for other in _spellings(wanted))), None)
+    if found is None:
+        raise DataError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
+    return Path(found)
+
+
+def _first(wanted: PurePosixPath, root: str) -> str | None:
     for folder in _folders(str(wanted.parent), root):
         candidate = os.path.join(folder, wanted.name)
         if os.path.isfile(candidate):
-            return Path(candidate)
-    raise DataError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
+            return candidate
+    return None
+
+
+def _spellings(path: str) -> list[PurePosixPath]:
+    """The path with folders and file name in either normal form."""
+    composed, decomposed = (PurePosixPath(unicodedata.normalize(form, path)) for form in ("NFC", "NFD"))
+    return [
+        folder / name for folder in (composed.parent, decomposed.parent) for name in (composed.name, decomposed.name)
+    ]
 
 
 @lru_cache(maxsize=65_536)
@@ -54,25 +78,33 @@ def _subfolders(root: str) -> tuple[str, ...]:
         return tuple(sorted(entry.path for entry in entries if entry.is_dir()))
 
 
-def open_image(reference: str, root: str) -> Image.Image:
+def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Image:
     """The image as RGB, 8 bits.
 
     An alpha channel is dropped and EXIF orientation is not applied, as in the release, whose numbers are
-    from COCO and NUS files read that way. Greyscale of 16 bits is scaled to 8 (Pillow would clip it to white).
+    from COCO and NUS files read that way. Greyscale of 16 bits is scaled to 8 (Pillow would clip it to white). An
+    animation is its first frame.
 
     Args:
         reference: a path, see `locate`, or a scene of the embedded world such as `shapes:test/17`.
         root: the folder of the images.
+        rotate: whether EXIF orientation is applied, as viewers do; for photographs straight from a phone.
 
     Raises:
-        DataError: naming the file, if it is missing, truncated or no image.
+        DataError: naming the file, if it is missing, truncated, no image, or larger than Pillow holds for safe.
     """
     if reference.startswith(SHAPES):
         return _scene(reference)
     path = locate(reference, root)
     try:
-        with Image.open(path) as image:
-            return _to_rgb(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"cannot read the image {path}: it has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
+        ) from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error
 

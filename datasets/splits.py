@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.records import DataError, Records
+from datasets.records import DataError, Records, some
 
-__all__ = ["Vocabulary", "restrict", "targets", "vocabulary"]
+__all__ = ["Vocabulary", "most_frequent", "restrict", "targets", "vocabulary", "without"]
 
 
 class Vocabulary(NamedTuple):
@@ -44,13 +44,16 @@ def vocabulary(train: Records | None, test: Records, test_zsl: Records | None) -
     unseen = set(test_zsl.classes) if test_zsl else set(test.classes) - set(train.classes)
     seen = set(train.classes) if train else set(test.classes) - unseen
     if not unseen:
-        raise DataError(f"no unseen labels: every class of {test.source} is also one of {train.source}")
+        raise DataError(
+            f"no unseen labels: every class of {test.source} is also one of {train.source}; choose some with "
+            "DATASETS.UNSEEN or DATASETS.CHOOSE"
+        )
     if not seen:
         raise DataError(f"no seen labels: every class of {test.source} is also one of {test_zsl.source}")
     if seen & unseen:
-        raise DataError(f"{_some(seen & unseen)} in {train.source} and in {test_zsl.source}: seen or unseen?")
+        raise DataError(f"{some(seen & unseen)} in {train.source} and in {test_zsl.source}: seen or unseen?")
     if lacking := (seen | unseen) - set(test.classes):
-        raise DataError(f"{_some(lacking)} not among the classes of {test.source}, which has to know every label")
+        raise DataError(f"{some(lacking)} not among the classes of {test.source}, which has to know every label")
     return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
 
 
@@ -66,7 +69,25 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
     wanted = frozenset(names)
     kept = [tuple(label for label in labels if label in wanted) for labels in records.labels]
     pairs = [(i, k) for i, k in zip(records.images, kept, strict=True) if k or not drop_empty]
-    return Records(tuple(i for i, _ in pairs), tuple(k for _, k in pairs), tuple(names), records.source)
+    images, labels = tuple(i for i, _ in pairs), tuple(k for _, k in pairs)
+    return records._replace(images=images, labels=labels, classes=tuple(names))
+
+
+def without(records: Records, names: Collection[str]) -> Records:
+    """The images that have none of the labels in `names`, with all their labels."""
+    avoided = frozenset(names)
+    kept = [i for i, row in enumerate(records.labels) if avoided.isdisjoint(row)]
+    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
+    return records._replace(images=images, labels=labels)
+
+
+def most_frequent(records: Records, count: int) -> tuple[str, ...]:
+    """The labels that most images have, most frequent first; equal ones in the order of the classes."""
+    images = dict.fromkeys(records.classes, 0)
+    for row in records.labels:
+        for label in row:
+            images[label] += 1
+    return tuple(sorted(records.classes, key=lambda label: -images[label])[:count])
 
 
 def targets(records: Records, names: Sequence[str]) -> Tensor:
@@ -77,9 +98,3 @@ def targets(records: Records, names: Sequence[str]) -> Tensor:
     rows, cols = torch.tensor(ones, dtype=torch.long).view(-1, 2).unbind(1)
     hot[rows, cols] = 1
     return hot
-
-
-def _some(labels: Collection[str]) -> str:
-    """The first few of the labels and how many there are."""
-    first = ", ".join(repr(label) for label in sorted(labels)[:3])
-    return first if len(labels) <= 3 else f"{first} and {len(labels) - 3} more"

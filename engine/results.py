@@ -25,6 +25,7 @@ __all__ = [
     "ResultsError",
     "Scores",
     "ScoresError",
+    "aligned",
     "format_table",
     "read_scores",
     "to_json",
@@ -81,10 +82,15 @@ def format_table(results: Sequence[Result]) -> str:
         rows.append(
             [method, protocol, *(f"{metrics.summary[c]:.2f}" if c in metrics.summary else "-" for c in columns)]
         )
+    return aligned(rows, left=2)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Cells in columns of their own width below a head, the first row; the first `left` columns begin at the left."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    align = [str.ljust, str.ljust, *[str.rjust] * len(columns)]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = ("  ".join(put(*cell) for put, *cell in zip(align, row, widths, strict=True)) for row in rows)
+    align = [*[str.ljust] * left, *[str.rjust] * (len(widths) - left)]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = ("  ".join(put(*cell) for put, *cell in zip(align, row, widths, strict=True)) for row in ruled)
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -1,12 +1,12 @@
 """RAM from a configuration. `build_model` and `build_zero_shot` are the only readers of it here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
 from clip.load import ClipTowers, load_clip
 from clip.prompts import DeepPrompts
-from clip.text import TextEncoder
+from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from model.kcot import KCOT
 from model.model import RAM, Labels, ModelError, Recognition
@@ -33,13 +33,19 @@ def load_towers(cfg) -> ClipTowers:
     return towers
 
 
-def build_model(cfg, towers: ClipTowers) -> RAM:
+def build_model(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
     """RAM around the given towers, with what is trained newly drawn from torch's global random state.
+
+    Args:
+        cfg: the configuration.
+        towers: the frozen CLIP.
+        seen: number of seen labels, which decides the local temperature where MODEL.TEMPERATURE is 0.
+        texts: of labels that do not take the template.
 
     Raises:
         ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
     """
-    _check_settings(cfg, context=len(towers.text.positional_embedding))
+    _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
     prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
@@ -49,7 +55,7 @@ def build_model(cfg, towers: ClipTowers) -> RAM:
         saa_blocks=block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER"),
         ladder_factor=cfg.MODEL.LADDER_FACTOR,
     )
-    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted)
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted, texts=texts)
     return RAM(
         trunk=trunk,
         text=text,
@@ -72,7 +78,8 @@ def build_model(cfg, towers: ClipTowers) -> RAM:
             tol=cfg.MODEL.OT_TOL,
             stop=cfg.MODEL.OT_STOP,
         ),
-        local_temperature=cfg.MODEL.TEMPERATURE,
+        # The plan has mass 1 / C for each label, so the logits of C labels are C times smaller (Eq. 14).
+        local_temperature=cfg.MODEL.TEMPERATURE or 0.1 / seen,
         global_temperature=cfg.MODEL.TEMPERATURE_GLOBAL,
     )
 
@@ -104,18 +111,18 @@ def block_indices(spec: Sequence[int], depth: int, key: str) -> tuple[int, ...]:
     return tuple(sorted(blocks))
 
 
-def _check_settings(cfg, *, context: int) -> None:
+def _check_settings(cfg, *, context: int, seen: int) -> None:
     """Refuses what would fail in the first batch only, or never and mean nothing."""
     template = cfg.MODEL.TEMPLATE
     one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
-    kernel, prompts = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX
+    kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
     rules = (
         ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
         ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
         ("OT_ITER", cfg.MODEL.OT_ITER, cfg.MODEL.OT_ITER >= 1, "at least 1"),
         ("OT_STOP", cfg.MODEL.OT_STOP, cfg.MODEL.OT_STOP in ("image", "batch"), "image or batch"),
         ("LPD_TEMPERATURE", cfg.MODEL.LPD_TEMPERATURE, cfg.MODEL.LPD_TEMPERATURE > 0, "positive"),
-        ("TEMPERATURE", cfg.MODEL.TEMPERATURE, cfg.MODEL.TEMPERATURE > 0, "positive"),
+        ("TEMPERATURE", tau, tau > 0 or (tau == 0 and seen > 0), "positive, or 0 where the seen labels are known"),
         ("TEMPERATURE_GLOBAL", cfg.MODEL.TEMPERATURE_GLOBAL, cfg.MODEL.TEMPERATURE_GLOBAL > 0, "positive"),
         ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
         ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),

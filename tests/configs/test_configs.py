@@ -13,8 +13,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 YAMLS = sorted(CONFIGS.glob("*.yml"))
 DATA_IS_BUILT_IN = {"shapes.yml", "tiny.yml"}
 REPEATED = {  # said again for the reader of a pair of files
-    "coco.yml": {"DATASETS.NAMES", "DATASETS.TRAIN", "DATASETS.TEST", "MODEL.DEPTH_TEXT", "MODEL.TEMPERATURE",
-                 "SOLVER.LOG_PERIOD"},
+    "coco.yml": {"DATASETS.NAMES", "MODEL.DEPTH_TEXT", "MODEL.TEMPERATURE", "SOLVER.LOG_PERIOD"},
 }  # fmt: skip
 RELEASE = {  # the authors' values on COCO, by the names of their keys
     "MODEL.BACKBONE": "ViT-B/16", "MODEL.LOSS_TYPE": "MMC", "MODEL.DEPTH_VISION": (9, 10, 11),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from configs import load_config
-from datasets import build_test, build_train, shapes
+from datasets import build_splits, build_test, build_train, shapes
 from datasets.records import DataError
 
 IMAGES = {"train": 6, "test": 5, "val": 4}
@@ -174,7 +174,8 @@ def small_shapes(monkeypatch):
 
 @pytest.mark.usefixtures("small_shapes")
 def test_shapes_need_no_folder():
-    sources = ["DATASETS.IMAGE_DIR", "", "DATASETS.TRAIN", "shapes:train", "DATASETS.VAL", "shapes:val"]
+    lists = [part for key in ("train", "val", "test") for part in (f"DATASETS.{key.upper()}", f"shapes:{key}")]
+    sources = ["DATASETS.IMAGE_DIR", "", *lists]
     vocabulary, protocols = build_test(config("", *sources), "val")
     assert (len(vocabulary.seen), len(vocabulary.unseen)) == (48, 17)
     assert next(iter(protocols["ZSL"].loader)).images.shape == (2, 3, 6, 10)
@@ -207,3 +208,95 @@ def test_training_data_that_cannot_be_built_names_the_key(root, overrides, said)
 def test_test_data_that_cannot_be_built_names_the_key(root, overrides, split, said):
     with pytest.raises(DataError, match=said):
         build_test(config(root, *overrides), split)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Forty pictures and a table: a on all but two, b on 20, c on 10, d on 5."""
+    (tmp_path / "pictures").mkdir()
+    rows = ["image,labels"]
+    for i in range(40):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / "pictures" / f"p{i}.png")
+        rows.append(f"p{i}.png,{'|'.join('abcd'[k] for k, n in enumerate((38, 20, 10, 5)) if (i * 7) % 40 < n)}")
+    (tmp_path / "own.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def own_config(own, *overrides):
+    lists = ["DATASETS.TRAIN", "own.csv", "DATASETS.TEST", "", "DATASETS.VAL", "", "DATASETS.TEST_FRACTION", "0.25"]
+    return config(own, *lists, "DATASETS.CHOOSE", "frequent", "DATASETS.UNSEEN_FRACTION", "0.5", *overrides)
+
+
+def test_one_table_gives_training_validation_and_test_images_of_its_own(own):
+    splits = build_splits(own_config(own, "DATASETS.VAL_FRACTION", "0.1"))
+    assert splits.vocabulary == (("a", "b"), ("c", "d"))
+    parts = [set(records.images) for records in (splits.train, splits.val, splits.test)]
+    assert [len(part) for part in parts[1:]] == [4, 10]
+    assert len(set.union(*parts)) == sum(map(len, parts)) <= 40
+
+
+def test_training_and_testing_agree_on_the_cut(own):
+    cfg = own_config(own)
+    train, test = build_train(cfg).loader, build_test(cfg, "test").protocols["GZSL"].loader
+    assert not set(train.dataset.records.images) & set(test.dataset.records.images)
+    assert set(train.dataset.records.images) == set(build_splits(cfg).train.images)
+
+
+def test_named_labels_may_come_from_a_file_below_the_root(own):
+    (own / "unseen.txt").write_text("b\nd\n")
+    assert build_splits(own_config(own, "DATASETS.UNSEEN", "('unseen.txt',)")).vocabulary == (("a", "c"), ("b", "d"))
+
+
+def test_with_all_labels_seen_there_is_no_zsl(own):
+    vocabulary, protocols = build_test(own_config(own, "DATASETS.CHOOSE", "none"), "test")
+    assert protocols.keys() == {"GZSL"}
+    assert protocols["GZSL"].names == vocabulary.seen == ("a", "b", "c", "d")
+
+
+def test_a_test_without_any_image_of_an_unseen_label_is_an_error(own):
+    (own / "test.csv").write_text("image,labels\np0.png,a|b\n")
+    with pytest.raises(DataError, match="no image to evaluate has any of the 2 labels"):
+        build_test(own_config(own, "DATASETS.TEST", "test.csv"), "test")
+
+
+def test_validation_images_cut_from_a_benchmarks_training_list_have_no_zsl(root):
+    cfg = config(root, "DATASETS.VAL", "", "DATASETS.VAL_FRACTION", "0.34")
+    vocabulary, protocols = build_test(cfg, "val")
+    assert protocols.keys() == {"GZSL"}
+    assert protocols["GZSL"].names == vocabulary.all
+    assert len(protocols["GZSL"].loader.dataset) == 2
+    assert len(build_splits(cfg).train.images) == 4
+
+
+def test_synonyms_and_texts_of_labels_come_from_a_file(own):
+    (own / "labels.json").write_text(json.dumps({"a": {"synonyms": ["b"], "name": "letter"}, "z": {}}))
+    splits = build_splits(own_config(own, "DATASETS.LABELS", "labels.json"))
+    assert splits.vocabulary.all == ("a", "c", "d")
+    assert splits.texts == {"a": "A photo of a letter."}
+    assert splits.notes[-1] == "labels.json: 'z' neither seen nor unseen here"
+
+
+def test_a_label_file_may_lie_elsewhere(own, monkeypatch):
+    (own / "here").mkdir()
+    (own / "here" / "l.json").write_text('{"a": {"prompt": "One."}}')
+    monkeypatch.chdir(own / "here")
+    assert build_splits(own_config(own, "DATASETS.LABELS", "l.json")).texts == {"a": "One."}
+
+
+def test_the_separator_is_a_key(own):
+    (own / "own.csv").write_text("image,labels\n" + "".join(f"p{i}.png,a&b|c\n" for i in range(8)))
+    cfg = own_config(own, "DATASETS.SEPARATOR", "&", "DATASETS.CHOOSE", "none")
+    assert build_splits(cfg).vocabulary.seen == ("a", "b|c")
+
+
+@pytest.mark.parametrize("rotation", [True, False])
+def test_turning_photographs_upright_is_a_key(root, rotation):
+    stored = Image.fromarray(np.uint8([[0, 255], [0, 255]]).repeat(8, 0).repeat(8, 1)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned clockwise, which brings the white right side to the bottom
+    for i in range(IMAGES["test"]):
+        stored.save(root / "pictures" / "test" / f"test{i}.png", exif=exif)
+    cfg = config(root, "INPUT.EXIF_ROTATION", rotation, "INPUT.SIZE_TEST", (2, 2))
+    image = next(iter(build_test(cfg, "test").protocols["GZSL"].loader)).images[0, 0]
+    white_below, white_on_the_right = image[0, 0] < image[1, 0], image[0, 0] < image[0, 1]
+    assert (white_below.item(), white_on_the_right.item()) == (rotation, not rotation)

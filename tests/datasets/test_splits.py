@@ -50,7 +50,7 @@ def test_labels_that_cannot_be_split_are_an_error(train, test, zsl, said):
 
 def test_restrict_keeps_only_the_named_labels():
     kept = restrict(records("abc", [("c", "a"), ("b",), ()]), ["c", "b"], drop_empty=False)
-    assert kept == (("0.jpg", "1.jpg", "2.jpg"), (("c",), ("b",), ()), ("c", "b"), "file")
+    assert kept == Records(("0.jpg", "1.jpg", "2.jpg"), (("c",), ("b",), ()), ("c", "b"), "file")
 
 
 def test_restrict_drops_images_without_a_named_label_if_asked():

@@ -53,6 +53,19 @@ def test_blocks_that_the_tower_lacks_are_refused(spec):
         block_indices(spec, 12, "KEY")
 
 
+def test_a_local_temperature_of_zero_is_a_tenth_over_the_number_of_seen_labels(towers):
+    model = build_model(config("MODEL.TEMPERATURE", "0.0"), towers, seen=35)
+    assert model.local_temperature.item() == pytest.approx(0.1 / 35)
+
+
+def test_texts_of_labels_reach_the_text_tower_of_the_model_and_of_zero_shot_clip(towers):
+    cfg = config("MODEL.TEMPLATE", "{}!")
+    model, plain = build_model(cfg, towers, texts={"a": "two words!"}), build_model(cfg, towers)
+    zero_shot = build_zero_shot(cfg, model)
+    assert torch.equal(model.encode_labels(["a"]).frozen, plain.encode_labels(["two words"]).frozen)
+    assert torch.equal(zero_shot.encode_labels(["a"]), build_zero_shot(cfg, plain).encode_labels(["two words"]))
+
+
 @pytest.mark.parametrize("key", ["DEPTH_VISION", "DEPTH_TEXT", "SAA_LAYER"])
 def test_error_names_the_key_of_the_blocks(towers, key):
     with pytest.raises(ModelError, match=f"MODEL.{key} is"):
@@ -68,7 +81,8 @@ def test_error_names_the_key_of_the_blocks(towers, key):
         ("OT_ITER", "0", "at least 1"),
         ("OT_STOP", "region", "image or batch, not 'region'"),
         ("LPD_TEMPERATURE", "0.0", "positive"),
-        ("TEMPERATURE", "0.0", "positive"),
+        ("TEMPERATURE", "0.0", "positive, or 0 where the seen labels are known"),
+        ("TEMPERATURE", "-0.1", "positive"),
         ("TEMPERATURE_GLOBAL", "-1.0", "positive"),
         ("KERNEL_SIZE", "4", "positive and odd"),
         ("KERNEL_SIZE", "-1", "positive and odd"),

@@ -1,0 +1,84 @@
+"""From the name of an annotation file or folder to its records: finds out which format it has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets import shapes
+from datasets.formats import instances, release, table, textfiles, voc
+from datasets.images import SHAPES
+from datasets.records import DataError, MissingFileError, Records
+
+__all__ = ["read_records"]
+
+SHAPES_SPLITS = ("train", "val", "test")
+TABLES = (".csv", ".tsv")
+
+
+def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
+    """The records of an annotation file, of a folder, or of a split of the embedded world.
+
+    Args:
+        source: `shapes:train`, `shapes:val`, `shapes:test`; a JSON of the release or a COCO `instances_*.json`; a
+            CSV or TSV; a VOC folder or a list in its `ImageSets/Main`; a folder of images with a text file each.
+        root: what a relative path is relative to.
+        separator: between the labels of a cell or line, see `formats.table`.
+
+    Returns:
+        Records in the order of the file; a folder in the order of its file names.
+
+    Raises:
+        MissingFileError: if there is no such file or folder.
+        DataError: if it is in none of the formats, or contradicts itself.
+    """
+    if source.startswith(SHAPES):
+        return _shapes_records(source)
+    if not source:
+        raise MissingFileError("no annotation file is set: DATASETS.TRAIN and DATASETS.TEST name them")
+    path = Path(root, source)
+    try:
+        return _read(path, separator)
+    except FileNotFoundError:
+        raise MissingFileError(
+            f"no annotation file {path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, TEST or "
+            "TEST_ZSL; docs/data.md says where to get the files"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a UTF-8 text file (byte {error.start})") from error
+    except OSError as error:
+        raise DataError(f"cannot read the annotation file {error.filename or path}: {error.strerror}") from error
+
+
+def _read(path: Path, separator: str) -> Records:
+    if path.is_dir():
+        return voc.read_folder(path) if voc.is_voc(path) else textfiles.read_folder(path, separator=separator)
+    kind = path.suffix.lower()
+    if kind in TABLES:
+        return table.read_table(path, separator=separator)
+    if kind == ".txt" and voc.is_image_set(path):
+        return voc.read_image_set(path)
+    if kind == ".json" or not path.exists():
+        content = _parse(path)
+        return instances.records_of(content, path) if instances.is_coco(content) else release.records_of(content, path)
+    raise DataError(
+        f"{path}: {kind or 'a file without a suffix'} is no annotation format; there are .json, .csv, .tsv, a VOC "
+        "folder and a folder of images with text files (docs/data.md)"
+    )
+
+
+def _shapes_records(source: str) -> Records:
+    split = source.removeprefix(SHAPES)
+    if split not in SHAPES_SPLITS:
+        known = ", ".join(SHAPES + name for name in SHAPES_SPLITS)
+        raise DataError(f"{source!r} is no split of the embedded world; there are {known}")
+    _, size, classes = shapes.SPLITS[split]
+    images = tuple(f"{source}/{i}" for i in range(size))
+    return Records(images, tuple(shapes.scene_labels(split, i) for i in range(size)), classes, source)
+
+
+def _parse(path: Path) -> Any:
+    """What the JSON file holds."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error

@@ -1,0 +1,1 @@
+"""Six benchmarks from their official downloads, one a file; each gives `Lists`."""

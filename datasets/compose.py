@@ -1,0 +1,197 @@
+"""From annotation lists to what trains, validates and tests, and to the labels that are seen and unseen."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from datasets.records import DataError, Records, some
+from datasets.shuffle import shuffled
+from datasets.splits import Vocabulary, most_frequent, restrict, vocabulary, without
+
+__all__ = ["CHOICES", "LabelChoice", "Splits", "canonical", "compose", "cut"]
+
+CHOICES = ("files", "frequent", "random", "none")
+
+
+class LabelChoice(NamedTuple):
+    """Which labels are seen and unseen.
+
+    `seen` and `unseen` are names; if only one is given, the other is all the rest. If none is, `how` decides:
+    "files": the classes of the lists; "frequent": seen are the labels that most training images have; "random": drawn
+    by `seed`; "none": all labels are seen. `fraction` of the labels become unseen.
+    """
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    how: str
+    fraction: float
+    seed: int
+
+
+class Splits(NamedTuple):
+    """The lists of a training or an evaluation.
+
+    `train` holds seen labels only and no image with an unseen one; None where it is missing and not needed. `val` is
+    None if there is none. `test_zsl` is None unless a list of its own was given. `texts` are the texts of labels that
+    do not take the template. `notes` says in one line each what was left out.
+    """
+
+    vocabulary: Vocabulary
+    train: Records | None
+    val: Records | None
+    test: Records
+    test_zsl: Records | None
+    texts: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def compose(
+    train: Records | None,
+    val: Records | None,
+    test: Records | None,
+    test_zsl: Records | None,
+    *,
+    choice: LabelChoice,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    texts: Mapping[str, str],
+) -> Splits:
+    """The lists, cut and restricted.
+
+    Args:
+        train: training images; those of `val` and `test` are cut from it where these are None and a fraction is set.
+        val: validation images.
+        test: test images of generalised zero-shot evaluation.
+        test_zsl: test images of zero-shot evaluation, its classes the unseen labels.
+        choice: of the labels.
+        val_fraction: of the images of `train`, for validation.
+        test_fraction: of the images of `train`, for testing.
+        seed: of the cuts.
+        texts: texts of labels, passed on.
+
+    Raises:
+        DataError: naming the key, if the settings contradict each other or a list would be empty.
+    """
+    if train is None:
+        labels = vocabulary(None, test, test_zsl) if not (choice.seen or choice.unseen) else _given(choice, [test])
+        return Splits(labels, None, val, test, test_zsl, texts, test.notes)
+    if test is None and not test_fraction:
+        raise DataError("DATASETS.TEST is empty: set it to an annotation file, or DATASETS.TEST_FRACTION")
+    shares = {"VAL": 0.0 if val else val_fraction, "TEST": 0.0 if test else test_fraction}
+    notes = [f"{records.source}: {note}" for records in _distinct(train, val, test, test_zsl) for note in records.notes]
+    rest, parts = cut(train, shares, seed)
+    val, test = val or parts["VAL"], test or parts["TEST"]
+    labels = _labels(rest, test, test_zsl, choice)
+    clean = without(rest, labels.unseen)
+    if left_out := len(rest.images) - len(clean.images):
+        notes.append(f"{left_out:,} of {len(rest.images):,} training images have an unseen label and are left out")
+    if left_out and not clean.images:
+        raise DataError(f"{train.source}: every training image has an unseen label: choose others, or fewer")
+    notes += _in_neither(rest, labels)
+    return Splits(labels, restrict(clean, labels.seen, drop_empty=False), val, test, test_zsl, texts, tuple(notes))
+
+
+def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Records, dict[str, Records | None]]:
+    """What is left of a list, and the parts cut from it at random, None for a share of 0.
+
+    Raises:
+        DataError: naming the key, if a share is out of range, or a part or the rest would be empty.
+    """
+    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+        said = " and ".join(f"DATASETS.{key}_FRACTION {share}" for key, share in shares.items())
+        raise DataError(f"{said}: both have to be 0 or more, and to leave images for training")
+    order = _order(records.images, seed)
+    parts: dict[str, Records | None] = {}
+    start = 0
+    for key, share in shares.items():
+        count = round(share * len(order))
+        if share and not count:
+            raise DataError(f"DATASETS.{key}_FRACTION {share} of {len(order)} images is none: add images or raise it")
+        parts[key] = _subset(records, order[start : start + count]) if share else None
+        start += count
+    if start and start >= len(order):
+        raise DataError(f"{records.source}: {len(order)} images leave none for training")
+    return (_subset(records, order[start:]) if start else records), parts
+
+
+def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
+    """The records with every synonym replaced by its label."""
+    if synonyms.keys().isdisjoint(records.classes):
+        return records
+
+    def rename(labels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(synonyms.get(label, label) for label in labels))
+
+    return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes))
+
+
+def _order(images: Sequence[str], seed: int) -> list[str]:
+    """A random order that stays the same when a folder of images moves."""
+    common = os.path.commonpath(images) if images and all(map(os.path.isabs, images)) else ""
+    below = {os.path.relpath(image, common) if common else image: image for image in images}
+    return [below[name] for name in shuffled(below, seed)]
+
+
+def _subset(records: Records, images: Collection[str]) -> Records:
+    """Some images, in the order of the list."""
+    wanted = set(images)
+    kept = [i for i, image in enumerate(records.images) if image in wanted]
+    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
+    return records._replace(images=images, labels=labels)
+
+
+def _distinct(*lists: Records | None) -> list[Records]:
+    """One of the lists for each file."""
+    return list({records.source: records for records in lists if records is not None}.values())
+
+
+def _labels(train: Records, test: Records, test_zsl: Records | None, choice: LabelChoice) -> Vocabulary:
+    if choice.seen or choice.unseen:
+        if test_zsl:
+            raise DataError("DATASETS.TEST_ZSL names the unseen labels already: leave SEEN and UNSEEN empty")
+        return _given(choice, [train, test])
+    if choice.how not in CHOICES:
+        raise DataError(f"DATASETS.CHOOSE is {choice.how!r}; it has to be one of {', '.join(CHOICES)}")
+    if choice.how == "files":
+        return vocabulary(train, test, test_zsl)
+    classes = tuple(dict.fromkeys((*train.classes, *test.classes)))
+    unseen = 0 if choice.how == "none" else round(choice.fraction * len(classes))
+    if not 0 <= unseen < len(classes) or (choice.how != "none" and not unseen):
+        raise DataError(
+            f"DATASETS.UNSEEN_FRACTION {choice.fraction} makes {unseen} of {len(classes)} labels unseen: there have to "
+            "be labels of both kinds (DATASETS.CHOOSE none: all are seen)"
+        )
+    counted = train._replace(classes=classes)
+    ordered = shuffled(classes, choice.seed) if choice.how == "random" else most_frequent(counted, len(classes))
+    seen = ordered[: len(classes) - unseen]
+    return Vocabulary(tuple(sorted(seen)), tuple(sorted(set(classes) - set(seen))))
+
+
+def _given(choice: LabelChoice, lists: Sequence[Records]) -> Vocabulary:
+    known = {name for records in lists for name in records.classes}
+    for key, names in (("SEEN", choice.seen), ("UNSEEN", choice.unseen)):
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {some(known)}"
+                raise DataError(f"DATASETS.{key}: {lists[0].source} has no label {name!r}; {hint}")
+    seen, unseen = set(choice.seen), set(choice.unseen)
+    if both := seen & unseen:
+        raise DataError(f"{some(both)} in DATASETS.SEEN and in DATASETS.UNSEEN: seen or unseen?")
+    seen, unseen = seen or known - unseen, unseen or known - seen
+    if not seen or not unseen:
+        raise DataError(
+            f"DATASETS.{'UNSEEN' if unseen else 'SEEN'}: every label is named, so none is left for the rest"
+        )
+    return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
+
+
+def _in_neither(records: Records, labels: Vocabulary) -> list[str]:
+    """A note on labels that are neither seen nor unseen."""
+    rest = set(records.classes) - set(labels.all)
+    mentions = sum(label in rest for row in records.labels for label in row)
+    if not mentions:
+        return []
+    return [f"{records.source}: {some(rest)} neither seen nor unseen: {mentions:,} mentions are left out"]

@@ -1,0 +1,172 @@
+"""Tables, CSV or TSV, in one of two layouts.
+
+    image,labels            image,dog,cat
+    a.jpg,dog|cat           a.jpg,1,1
+    b.jpg,                  b.jpg,0,0
+
+UTF-8; columns are separated by comma, semicolon or tab. The image column is called image, file, filename, file_name,
+path or img, the one of the labels labels, label, tags or classes. In the second layout every other column is a label.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.formats.text import labels_in, read_text, separator_of
+from datasets.images import IMAGE_SUFFIXES
+from datasets.records import DataError, Entry, Records, collect, some
+
+__all__ = ["read_table"]
+
+IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "img")
+LABEL_COLUMNS = ("labels", "label", "tags", "classes")
+DELIMITERS = ("\t", ";", ",")
+FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+PYTHON_LIST = re.compile(r"""\[\s*(['"].*)?\]""", re.DOTALL)
+
+
+class _Row(NamedTuple):
+    """Cells without blanks around them; `line` is where the row starts, from 1."""
+
+    line: int
+    cells: tuple[str, ...]
+
+
+def read_table(path: Path, *, separator: str = "auto") -> Records:
+    r"""The records of a table, in its order.
+
+    An empty cell of labels means that the image has none; columns that a table with a labels column has besides are
+    not read, and a note names them.
+
+    Args:
+        path: the file.
+        separator: between the labels of a cell; "auto": the first of | ; , that occurs in any; "": a cell is one
+            label. The end of a line inside a quoted cell separates too.
+
+    Returns:
+        Records whose classes are the labels in ASCII order, or the columns in theirs.
+
+    Raises:
+        DataError: naming the line, if the table is in neither layout or contradicts itself.
+        OSError: if the file cannot be read.
+    """
+    header, *rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path}: there are no images below the header")
+    names = [name.lower() for name in header.cells]
+    images = [k for k, name in enumerate(names) if name in IMAGE_COLUMNS]
+    labels = [k for k, name in enumerate(names) if name in LABEL_COLUMNS]
+    for row in rows:
+        if not row.cells[images[0]]:
+            raise DataError(f"{path}, line {row.line}: column {header.cells[images[0]]!r} is empty: there is no image")
+    if labels and not (len(names) > 2 and _are_flags(rows, labels[0])):
+        _single(path, header, images, "image")
+        _single(path, header, labels, "labels")
+        return _listed(path, rows, header, (images[0], labels[0]), separator)
+    return _flagged(path, rows, header, images[0])
+
+
+def _rows(path: Path) -> list[_Row]:
+    """Header and rows, all of the same number of cells."""
+    text = read_text(path)
+    delimiter = _delimiter(path, text)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows: list[_Row] = []
+    line = 1
+    try:
+        for cells in reader:
+            if len(cells) > 1 or "".join(cells).strip():
+                rows.append(_Row(line, tuple(map(str.strip, cells))))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {line}: broken quotes in the row that starts here: {error}") from error
+    width = len(rows[0].cells)
+    for row in rows:
+        if len(row.cells) != width:
+            raise DataError(
+                f"{path}, line {row.line}: {len(row.cells)} cells where the header has {width}: quote a cell that "
+                f"contains {delimiter!r}"
+            )
+    repeated = [name for k, name in enumerate(rows[0].cells) if name and name in rows[0].cells[:k]]
+    if repeated:
+        raise DataError(f"{path}, line {rows[0].line}: two columns are called {repeated[0]!r}")
+    return rows
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """What separates columns: the delimiter by which the header has an image column, and most columns."""
+    number, header = next(((i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()), (0, ""))
+    if not header:
+        raise DataError(f"{path}: the file is empty")
+    columns = {sign: next(csv.reader([header], delimiter=sign, skipinitialspace=True)) for sign in DELIMITERS}
+    names = {sign: [cell.strip() for cell in cells] for sign, cells in columns.items()}
+    fitting = [sign for sign in DELIMITERS if any(name.lower() in IMAGE_COLUMNS for name in names[sign])]
+    if fitting:
+        return max(fitting, key=lambda sign: len(names[sign]))
+    cells = max(names.values(), key=len)
+    if any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in cells):
+        raise DataError(f"{path}, line {number}: no header: the first line has to name the columns, as image,labels")
+    raise DataError(
+        f"{path}, line {number}: no column for the image among {some(cells)}: call it {', '.join(IMAGE_COLUMNS)}"
+    )
+
+
+def _single(path: Path, header: _Row, columns: Sequence[int], what: str) -> None:
+    if len(columns) > 1:
+        names = " and ".join(repr(header.cells[k]) for k in columns)
+        raise DataError(f"{path}, line {header.line}: {names} could each be the column of the {what}: keep one of them")
+
+
+def _are_flags(rows: Sequence[_Row], column: int) -> bool:
+    return all(row.cells[column].lower() in FLAGS for row in rows)
+
+
+def _listed(path: Path, rows: Sequence[_Row], header: _Row, columns: tuple[int, int], separator: str) -> Records:
+    """The first layout; `columns` are those of the image and of the labels."""
+    image, labels = columns
+    for row in rows:
+        if PYTHON_LIST.fullmatch(row.cells[labels]):
+            raise DataError(
+                f"{path}, line {row.line}: {row.cells[labels][:80]!r} is a list in the notation of Python: write the "
+                "labels as dog|cat"
+            )
+    sign, notes = separator_of([row.cells[labels] for row in rows], separator)
+    entries = [Entry(f"{path}, line {row.line}", row.cells[image], labels_in(row.cells[labels], sign)) for row in rows]
+    unread = [name or f"number {k + 1}" for k, name in enumerate(header.cells) if k not in columns]
+    if unread:
+        notes = (*notes, f"columns that are not read: {len(unread):,} ({some(unread)})")
+    return _collected(path, entries, None, notes)
+
+
+def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int) -> Records:
+    """The second layout."""
+    columns = [k for k in range(len(header.cells)) if k != image]
+    if not columns:
+        raise DataError(f"{path}, line {header.line}: no column 'labels', and no columns of labels with 0 and 1")
+    for k in columns:
+        if not header.cells[k]:
+            raise DataError(f"{path}, line {header.line}: column {k + 1} has no name: name it or remove it")
+
+    def entry(row: _Row) -> Entry:
+        where = f"{path}, line {row.line}"
+        for k in columns:
+            if row.cells[k].lower() not in FLAGS:
+                raise DataError(
+                    f"{where}, column {header.cells[k]!r}: {row.cells[k][:80]!r} is not 0 or 1; without a column "
+                    "'labels', every column besides the image is a label"
+                )
+        return Entry(where, row.cells[image], [header.cells[k] for k in columns if FLAGS[row.cells[k].lower()]])
+
+    return _collected(path, list(map(entry, rows)), [header.cells[k] for k in columns], ())
+
+
+def _collected(path: Path, entries: Sequence[Entry], classes: list[str] | None, notes: tuple[str, ...]) -> Records:
+    without = sum(not entry.labels for entry in entries)
+    if without == len(entries) and classes is None:
+        raise DataError(f"{path}: no image has a label")
+    if without:
+        notes = (*notes, f"images without labels: {without:,}")
+    return collect(entries, str(path), classes=classes, notes=notes)

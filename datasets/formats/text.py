@@ -1,0 +1,57 @@
+"""Text of users' own files: its encoding, its lines, and what separates labels in it."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from datasets.records import DataError
+
+__all__ = ["labels_in", "read_text", "separator_of"]
+
+AUTO = "auto"
+SEPARATORS = ("|", ";", ",")
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a UTF-8 file with `\n` at the end of lines, without a byte order mark.
+
+    Raises:
+        DataError: naming the line of the first byte that is not UTF-8.
+        OSError: if the file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = _unix(content[: error.start].decode()).count("\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 text: save the file as UTF-8") from error
+    return _unix(text).removeprefix("\ufeff")
+
+
+def separator_of(texts: Collection[str], separator: str) -> tuple[str, tuple[str, ...]]:
+    """The separator between labels, and what to note of it.
+
+    Args:
+        texts: cells or files of labels.
+        separator: as the user set it; "auto": the first of | ; , that occurs in any text, none if none does.
+
+    Returns:
+        The separator, "" if a whole line is one label; a note if it was found and not set.
+    """
+    if separator != AUTO:
+        return separator, ()
+    for found in SEPARATORS:
+        if any(found in text for text in texts):
+            return found, (f"labels are taken to be separated by {found!r}",)
+    return "", ()
+
+
+def labels_in(text: str, separator: str) -> list[str]:
+    """The labels of a cell or file in order, without blanks around them; the end of a line always separates."""
+    lines = text.split("\n")
+    parts = (part for line in lines for part in (line.split(separator) if separator else [line]))
+    return [label for label in map(str.strip, parts) if label]
+
+
+def _unix(text: str) -> str:
+    return re.sub("\r\n?", "\n", text)
