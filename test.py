@@ -6,6 +6,7 @@ Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, an
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -23,6 +24,9 @@ from engine.run import autocast_dtype, newest_run, resolve_device
 from model import build_model, build_zero_shot, load_towers
 
 
+CUT = ("TRAIN", "VAL_FRACTION", "TEST_FRACTION", "SPLIT_SEED")  # what decides on test images cut from TRAIN
+
+
 def checkpoint_path(cfg: CfgNode) -> Path:
     """TEST.WEIGHT, or the newest run's best or last checkpoint."""
     if cfg.TEST.WEIGHT:
@@ -34,18 +38,28 @@ def checkpoint_path(cfg: CfgNode) -> Path:
     return folder / name
 
 
+def differences(cfg: CfgNode, content: dict, splits: Splits) -> Iterator[str]:
+    """What was otherwise when the checkpoint was trained, in one line each."""
+    trained, now = CfgNode.load_cfg(content["config"]), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
+    for section in ("MODEL", "INPUT"):
+        for key, value in trained[section].items():
+            if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
+                yield f"{section}.{key} was {value} in training and is {now[section].get(key)}"
+    for key in CUT if not cfg.DATASETS.TEST else ():
+        was, value = trained.DATASETS.get(key), now.DATASETS[key]
+        if was != value:
+            yield f"DATASETS.{key} was {was} in training and is {value}: test images may have been trained on"
+    if content.get("texts", {}) != dict(splits.texts):
+        yield "the labels had other texts in training than DATASETS.LABELS gives"
+
+
 def restored(cfg: CfgNode, content: dict, path: Path, splits: Splits, device: torch.device):
     """The model of a checkpoint, in evaluation mode, its averaged weights if it has any, and zero-shot CLIP."""
     towers = load_towers(cfg)
     if content["clip"] != towers.identity:
         raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
-    trained, now = CfgNode.load_cfg(content["config"]), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
-    for section in ("MODEL", "INPUT"):
-        for key, value in trained[section].items():
-            if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
-                warnings.warn(f"{section}.{key} was {value} in training and is {now[section].get(key)}", stacklevel=1)
-    if content.get("texts", {}) != dict(splits.texts):
-        warnings.warn(f"{path} was trained with other texts of labels than DATASETS.LABELS gives", stacklevel=1)
+    for line in differences(cfg, content, splits):
+        warnings.warn(f"{path}: {line}", stacklevel=1)
     model = build_model(cfg, towers, seen=len(splits.vocabulary.seen), texts=splits.texts).to(device).eval()
     try:
         model.load_trained_state(content["model"])

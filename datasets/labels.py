@@ -44,10 +44,8 @@ def read_labels(path: Path, template: str) -> LabelNotes:
             texts[label] = entry["prompt"] if "prompt" in entry else template.format(entry["name"])
         for spelling in entry.get("synonyms", ()):
             if spelling in content or spelling in synonyms:
-                other = label if spelling in content else synonyms[spelling]
-                raise DataError(
-                    f"{path}: {spelling!r}, a synonym of {label!r}, also stands for {other!r} or is a label"
-                )
+                other = "itself" if spelling in content else repr(synonyms[spelling])
+                raise DataError(f"{path}: {spelling!r}, a synonym of {label!r}, already stands for {other}")
             synonyms[spelling] = label
     return LabelNotes(texts, synonyms, frozenset(content))
 

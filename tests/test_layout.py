@@ -70,8 +70,8 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
 @pytest.mark.parametrize(
     ("folder", "known"),
     [("configs", {"yacs"}), ("loss", {"torch"}), ("model", {"torch"}),
-     ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}), ("engine", {"torch", "numpy", "tqdm", "wandb"}),
-     ("clip", {"torch", "open_clip", "safetensors"})],
+     ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
+     ("engine", {"torch", "numpy", "tqdm", "wandb"}), ("clip", {"torch", "open_clip", "safetensors"})],
 )  # fmt: skip
 def test_folders_use_few_libraries(folder, known):
     used = {name for path in SOURCES if home(path) == folder for name in imported(TREES[path])}

@@ -60,7 +60,6 @@ def joined(files: Mapping[str, Path], *tables: Records) -> tuple[dict[str, Recor
         entries = [Entry(f"{path}: [{i}]", images[row], labels[row]) for i, row in rows if row is not None]
         lists[key] = collect(entries, str(path), classes=tables[0].classes)
         notes.append(f"{len(rows) - len(entries):,} of {len(rows):,} names in {path.name} belong to no official image")
-        notes.extend(lists[key].notes)
     return lists, tuple(notes)
 
 

@@ -191,5 +191,7 @@ def test_a_name_with_a_text_of_its_own_does_not_take_the_template(towers):
     own = TextEncoder(
         towers.text, towers.tokenize, template="A photo of a {}.", prompted=(1,), texts={"SSBag": "A shoulder bag."}
     )
-    expected = encoder_of(towers, prompted=(1,), template="{}")(["A shoulder bag.", "A photo of a dog."], prompts_for(1))
+    expected = encoder_of(towers, prompted=(1,), template="{}")(
+        ["A shoulder bag.", "A photo of a dog."], prompts_for(1)
+    )
     close(own(["SSBag", "dog"], prompts_for(1)), expected)

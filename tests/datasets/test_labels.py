@@ -46,8 +46,8 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         ({"a": {"prompt": 3}}, "'a': names, prompts and synonyms are texts"),
         ({"a": {"synonyms": "b"}}, "'a': names, prompts and synonyms are texts"),
         ({"a": {"synonyms": [""]}}, "'a': names, prompts and synonyms are texts"),
-        ({"a": {"synonyms": ["b"]}, "b": {}}, "'b', a synonym of 'a', also stands for"),
-        ({"a": {"synonyms": ["x"]}, "b": {"synonyms": ["x"]}}, "'x', a synonym of 'b', also stands for 'a'"),
+        ({"a": {"synonyms": ["b"]}, "b": {}}, "'b', a synonym of 'a', already stands for itself"),
+        ({"a": {"synonyms": ["x"]}, "b": {"synonyms": ["x"]}}, "'x', a synonym of 'b', already stands for 'a'"),
         ('{"a": {},\n"b": }', "line 2, column 6: broken JSON"),
     ],
 )

@@ -155,7 +155,7 @@ def test_test_images_that_are_not_the_papers_are_told(run, root):
     assert "results do not compare with published ones" in run()[1]
 
 
-def test_lists_that_were_cut_are_checked_as_they_are_cut(run, root):
+def test_lists_that_were_cut_are_checked_as_they_are_cut(run):
     code, said, _ = run("DATASETS.TEST", "", "DATASETS.TEST_FRACTION", "0.34", "DATASETS.CHOOSE", "none")
     assert code == 0
     assert (row(said, "train")[1], row(said, "test")[1]) == ("2", "1")

@@ -1,0 +1,155 @@
+"""A user's own images and labels in every format, trained and tested by one command each."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine import cli
+from engine.checkpoint import load_checkpoint
+
+CUSTOM = Path(__file__).parents[1] / "configs" / "custom.yml"
+TINY = [
+    "MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1,2)",
+    "MODEL.DEPTH_TEXT", "(1,2)", "MODEL.SAA_LAYER", "(3,-1)", "INPUT.SIZE_TRAIN", "(32,32)", "INPUT.SIZE_TEST", "(32,32)",
+    "INPUT.PADDING", "2", "SOLVER.MAX_EPOCHS", "2", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", "0",
+    "DEVICE", "cpu",
+]  # fmt: skip
+ROWS = {f"bild{i} ä.jpg": ["cat", "dog", "sofa"][: 1 + i % 3] + ["couch"] * (i % 4 == 3) for i in range(30)}
+CLASSES = ["cat", "couch", "dog", "sofa"]
+
+
+def csv_list(root):
+    lines = [f"{name},{';'.join(labels)}" for name, labels in ROWS.items()]
+    (root / "my.csv").write_text("\n".join(["image,labels", *lines]), encoding="utf-8")
+    return "my.csv"
+
+
+def csv_columns(root):
+    lines = [",".join([name, *(str(int(c in labels)) for c in CLASSES)]) for name, labels in ROWS.items()]
+    (root / "my.csv").write_text("\n".join([",".join(["file", *CLASSES]), *lines]), encoding="utf-8")
+    return "my.csv"
+
+
+def release_json(root):
+    (root / "my.json").write_text(json.dumps({"images": list(map(list, ROWS.items())), "classes": CLASSES}))
+    return "my.json"
+
+
+def coco(root):
+    content = {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(ROWS)],
+        "categories": [{"id": 3 * k, "name": name} for k, name in enumerate(CLASSES)],
+        "annotations": [{"id": 10 * i + k, "image_id": i, "category_id": 3 * CLASSES.index(label)}
+                        for i, labels in enumerate(ROWS.values()) for k, label in enumerate(labels)],
+    }  # fmt: skip
+    (root / "instances_my.json").write_text(json.dumps(content))
+    return "instances_my.json"
+
+
+def voc(root):
+    (root / "my" / "Annotations").mkdir(parents=True)
+    (root / "pictures").rename(root / "my" / "JPEGImages")
+    (root / "pictures").mkdir()
+    for name, labels in ROWS.items():
+        objects = "".join(f"<object><name>{label}</name><difficult>0</difficult></object>" for label in labels)
+        text = f"<annotation><filename>{name}</filename>{objects}</annotation>"
+        (root / "my" / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
+    return "my"
+
+
+def text_files(root):
+    for name, labels in ROWS.items():
+        (root / "pictures" / f"{Path(name).stem}.txt").write_text("\n".join(labels))
+    return "pictures"
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i, name in enumerate(ROWS):
+        Image.fromarray(np.full((20, 30, 3), 8 * i, np.uint8)).save(tmp_path / "pictures" / name)
+    return tmp_path
+
+
+@pytest.fixture
+def call(monkeypatch, root):
+    """Runs a script on configs/custom.yml with small towers; gives the exit code."""
+
+    def call(script, *overrides, options=()):
+        keys = ["DATASETS.ROOT_DIR", str(root), "DATASETS.IMAGE_DIR", "pictures", "OUTPUT_DIR", str(root / "runs")]
+        line = ["x.py", "--config_file", str(CUSTOM), *options, *TINY, *keys, *overrides]
+        monkeypatch.setattr(sys, "argv", line)
+        return cli.run(script.main)
+
+    return call
+
+
+@pytest.mark.parametrize("make", [csv_list, csv_columns, release_json, coco, voc, text_files])
+def test_one_command_trains_and_one_tests(call, root, train_script, test_script, capsys, make):
+    overrides = ("DATASETS.TRAIN", make(root), "DATASETS.UNSEEN", "('couch',)", "DATASETS.TEST_FRACTION", "0.3")
+    assert call(train_script, *overrides) == 0
+    (run,) = (root / "runs").iterdir()
+    assert load_checkpoint(run / "checkpoint.pth")["step"] > 0
+    assert (run / "best.pth").is_file()
+    said = capsys.readouterr().out
+    assert "3 validation, 9 test images; 3 seen and 1 unseen labels" in said
+    assert "of 18 training images have an unseen label and are left out" in said
+    assert call(test_script, *overrides) == 0
+    assert set(json.loads((run / "test" / "results.json").read_text())["RAM"]) == {"ZSL", "GZSL"}
+
+
+def test_all_labels_may_be_seen_and_then_there_is_one_protocol(call, root, train_script, test_script):
+    overrides = ("DATASETS.TRAIN", csv_list(root), "DATASETS.CHOOSE", "none")
+    assert call(train_script, *overrides) == 0
+    assert call(test_script, *overrides) == 0
+    (run,) = (root / "runs").iterdir()
+    assert set(json.loads((run / "test" / "results.json").read_text())["RAM (EMA)"]) == {"GZSL"}
+
+
+@pytest.fixture
+def with_texts(call, root, train_script):
+    """A run whose labels have texts of their own."""
+    (root / "labels.json").write_text('{"sofa": {"synonyms": ["couch"], "prompt": "A piece of furniture."}}')
+    overrides = ("DATASETS.TRAIN", csv_list(root), "DATASETS.CHOOSE", "none", "DATASETS.LABELS", "labels.json")
+    assert call(train_script, *overrides) == 0
+    return overrides
+
+
+def test_a_checkpoint_holds_the_texts_of_labels_and_synonyms_are_one_label(with_texts, root):  # noqa: ARG001
+    (run,) = (root / "runs").iterdir()
+    content = load_checkpoint(run / "checkpoint.pth")
+    assert content["seen"] == ["cat", "dog", "sofa"]
+    assert content["texts"] == {"sofa": "A piece of furniture."}
+
+
+@pytest.mark.filterwarnings("always")
+def test_other_texts_of_labels_stop_a_resumed_training_and_are_told_in_a_test(
+    with_texts, call, root, train_script, test_script, capsys
+):
+    (root / "labels.json").write_text('{"sofa": {"synonyms": ["couch"], "name": "settee"}}')
+    assert call(train_script, *with_texts, options=["--resume", "auto"]) == 2
+    assert "other texts of labels: DATASETS.LABELS has changed" in capsys.readouterr().err
+    assert call(test_script, *with_texts) == 0
+    assert "the labels had other texts in training" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_testing_with_another_cut_than_in_training_is_told(call, root, train_script, test_script, capsys):
+    overrides = ("DATASETS.TRAIN", csv_list(root), "DATASETS.CHOOSE", "none")
+    assert call(train_script, *overrides) == 0
+    assert call(test_script, *overrides) == 0
+    assert "trained on" not in capsys.readouterr().err
+    assert call(test_script, *overrides, "DATASETS.SPLIT_SEED", "3") == 0
+    assert "DATASETS.SPLIT_SEED was 0 in training and is 3: test images may have been trained on" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_label_that_is_not_there_is_one_line_and_leaves_no_run(call, root, train_script, capsys):
+    assert call(train_script, "DATASETS.TRAIN", csv_list(root), "DATASETS.UNSEEN", "('cuoch',)") == 2
+    assert "has no label 'cuoch'; did you mean 'couch'?" in capsys.readouterr().err
+    assert not (root / "runs").exists()
