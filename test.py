@@ -23,7 +23,6 @@ from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, newest_run, resolve_device
 from model import build_model, build_zero_shot, load_towers
 
-
 CUT = ("TRAIN", "VAL_FRACTION", "TEST_FRACTION", "SPLIT_SEED")  # what decides on test images cut from TRAIN
 
 
@@ -59,7 +58,7 @@ def restored(cfg: CfgNode, content: dict, path: Path, splits: Splits, device: to
     if content["clip"] != towers.identity:
         raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
     for line in differences(cfg, content, splits):
-        warnings.warn(f"{path}: {line}", stacklevel=1)
+        warnings.warn(line, stacklevel=1)
     model = build_model(cfg, towers, seen=len(splits.vocabulary.seen), texts=splits.texts).to(device).eval()
     try:
         model.load_trained_state(content["model"])

@@ -158,19 +158,19 @@ def _read_tags(path: Path, listed: ImageList, labels: Sequence[tuple[str, ...]],
     rows: Rows = []
     with path.open("rb") as file:
         for number, line in enumerate(progress(file, f"rows of {path.name}"), 1):
-            values = line.translate(None, WHITESPACE)
+            values = line.split()
             if not values and len(rows) == len(listed.images):
                 continue  # blank lines at the end
-            if len(values) != len(labels) or values.translate(None, b"01"):
-                raise DataError(f"{path}, row {number:,}: expected {len(labels):,} values 0 or 1, {_wrong(line)}")
-            ones = np.flatnonzero(np.frombuffer(values, np.uint8) == ONE)
+            digits = b"".join(values)  # as many as values only if each is one digit
+            if not len(values) == len(digits) == len(labels) or digits.translate(None, b"01"):
+                raise DataError(f"{path}, row {number:,}: expected {len(labels):,} values 0 or 1, {_wrong(values)}")
+            ones = np.flatnonzero(np.frombuffer(digits, np.uint8) == ONE)
             rows.append(tuple(label for k in ones for label in labels[k]))
     _check_count(len(rows), path, listed)
     return rows
 
 
-def _wrong(line: bytes) -> str:
-    values = line.split()
+def _wrong(values: Sequence[bytes]) -> str:
     wrong = [value.decode(errors="replace") for value in values if value not in (b"0", b"1")]
     return f"found {wrong[0][:40]!r}" if wrong else f"found {len(values):,} values"
 

@@ -22,7 +22,7 @@ TEST = {
 
 
 class NusDownload:
-    """A download of NUS-WIDE in the official formats: Windows paths, trailing tabs and blanks, CRLF, blank last lines."""
+    """A download of NUS-WIDE in the official formats: Windows paths, trailing tabs and blanks, CRLF."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
