@@ -15,8 +15,8 @@ CUSTOM = Path(__file__).parents[1] / "configs" / "custom.yml"
 TINY = [
     "MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1,2)",
     "MODEL.DEPTH_TEXT", "(1,2)", "MODEL.SAA_LAYER", "(3,-1)", "INPUT.SIZE_TRAIN", "(32,32)", "INPUT.SIZE_TEST",
-    "(32,32)", "INPUT.PADDING", "2", "SOLVER.MAX_EPOCHS", "2", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", "0",
-    "DEVICE", "cpu",
+    "(32,32)", "INPUT.PADDING", "2", "SOLVER.MAX_EPOCHS", "2", "SOLVER.IMS_PER_BATCH", "4", "DEVICE", "cpu",
+    "DATALOADER.NUM_WORKERS", "0",
 ]  # fmt: skip
 ROWS = {f"bild{i} ä.jpg": ["cat", "dog", "sofa"][: 1 + i % 3] + ["couch"] * (i % 4 == 3) for i in range(30)}
 CLASSES = ["cat", "couch", "dog", "sofa"]

@@ -118,7 +118,7 @@ def remarks(splits: Splits, files: dict[str, Records], lists: dict[str, Records]
         if name == "train" and "rule" in records.origin:
             said.append(f"origin: {records.origin['rule']}")
         if name == "test" and not records.origin.get("exact", True):
-            said.append("test images or labels are not the paper's: results do not compare with published ones")
+            said.append("test images, their labels or the choice of seen labels are not known to be the paper's")
     return [*said, *splits.notes]
 
 

@@ -8,13 +8,15 @@ The 6,392 test images cannot be derived from the annotations: they are those of 
 import contextlib
 import io
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.benchmarks.downloads import Downloads, Progress, plain, shuffled
-from datasets.benchmarks.lists import Lists, open_vocabulary
+from datasets.benchmarks.downloads import Downloads, Progress, plain
+from datasets.benchmarks.lists import Lists, open_vocabulary, told
+from datasets.benchmarks.released import differing, file_name
 from datasets.formats import instances
 from datasets.records import DataError, Records, some
+from datasets.shuffle import shuffled
 from datasets.splits import restrict
 
 __all__ = ["SEEN", "UNSEEN", "prepare"]
@@ -79,7 +81,7 @@ def prepare(downloads: Downloads, *, seed: int, progress: Progress = plain) -> L
     read = {key: _read(path) for key, path in progress(list(files.items()), "annotation files of COCO")}
     test = _test_images(released, read, seed)
     odd = _odd_zsl_images(test.records, released)
-    notes = test.notes
+    notes = test.notes + told((*released.values(), *read.values()))
     if odd:
         notes = (*notes, f"{odd:,} images of test_17_filtered.json do not agree with those of test_65_filtered.json")
     origin = {
@@ -133,17 +135,17 @@ def _test_images(released: Mapping[str, Records], read: Mapping[str, Records], s
         return _substitute(read["val"], seed)
     if "val" not in read:
         return TestImages(rule, records, 0, (f"the labels of the test images are not compared: there is no {VAL}",))
-    differing = _differing(records, read["val"])
-    note = f"{differing:,} of {len(records.images):,} test images have other labels in {VAL}, or are not in it"
-    return TestImages(rule, records, differing, (note,))
+    odd = differing(records, read["val"])
+    note = f"{odd:,} of {len(records.images):,} test images have other labels in {VAL}, or are not in it"
+    return TestImages(rule, records, odd, (note,))
 
 
 def _substitute(official: Records, seed: int) -> TestImages:
     """As large a part of val2014 as that of the paper."""
     count = round(len(official.images) * SAMPLE / VAL2014)
-    drawn = set(shuffled([_file_name(image) for image in official.images], seed)[:count])
+    drawn = set(shuffled([file_name(image) for image in official.images], seed)[:count])
     pairs = zip(official.images, official.labels, strict=True)
-    rows = [(image, row) for image, row in pairs if _file_name(image) in drawn]
+    rows = [(image, row) for image, row in pairs if file_name(image) in drawn]
     note = (
         "the 6,392 and 2,729 test images of the paper cannot be derived from the annotations, only "
         f"test_65_filtered.json of the authors or {ZSI} makes them exact; the test images are {count:,} of val2014 "
@@ -151,13 +153,6 @@ def _substitute(official: Records, seed: int) -> TestImages:
     )
     images, labels = tuple(image for image, _ in rows), tuple(row for _, row in rows)
     return TestImages("substitute", official._replace(images=images, labels=labels), 0, (note,))
-
-
-def _differing(test: Records, official: Records) -> int:
-    """The number of test images that have other labels in the official annotations, or are not in them."""
-    wanted = set(SEEN + UNSEEN)
-    labels = {_file_name(i): wanted & set(row) for i, row in zip(official.images, official.labels, strict=True)}
-    return sum(labels.get(_file_name(i)) != set(row) for i, row in zip(test.images, test.labels, strict=True))
 
 
 def _odd_zsl_images(test: Records, released: Mapping[str, Records]) -> int:
@@ -169,10 +164,6 @@ def _odd_zsl_images(test: Records, released: Mapping[str, Records]) -> int:
         for records in (restrict(test, UNSEEN, drop_empty=True), released["test_zsl"])
     )
     return len({image for image, _ in derived ^ given})
-
-
-def _file_name(image: str) -> str:
-    return PurePosixPath(image.replace("\\", "/")).name
 
 
 def _read(path: Path) -> Records:

@@ -9,7 +9,7 @@ from typing import Any
 from datasets.formats import release
 from datasets.records import DataError, MissingFileError, Records
 
-__all__ = ["Downloads", "Progress", "plain", "shuffled"]
+__all__ = ["Downloads", "Progress", "plain"]
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]  # of what is gone through and a description, as tqdm
 
@@ -93,12 +93,3 @@ def _sha256(path: Path) -> str:
 def plain(iterable: Iterable[Any], _description: str) -> Iterable[Any]:
     """The iterable itself: no progress is shown."""
     return iterable
-
-
-def shuffled(names: Sequence[str], seed: int) -> list[str]:
-    """The names in an order drawn by a seed: that of SHA-256 of "seed:name".
-
-    Unlike that of a random generator it is the same in every version of every library, and whether a name
-    comes before another does not depend on the rest.
-    """
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())

@@ -1,12 +1,12 @@
 """The lists of an open-vocabulary benchmark, cut from official annotations by the paper's rule."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from datasets.records import NOTHING, DataError, Records, some
-from datasets.splits import restrict
+from datasets.splits import restrict, without
 
-__all__ = ["Lists", "most_frequent", "open_vocabulary", "training_list"]
+__all__ = ["Lists", "open_vocabulary", "told"]
 
 
 class Lists(NamedTuple):
@@ -63,13 +63,15 @@ def open_vocabulary(
     for records in (train, test):
         if lacking := set(names) - set(records.classes) - (set(unseen) if records is train else set()):
             raise DataError(f"{records.source} does not know the label {some(lacking)}")
+    losses = [] if "train" in released else [_training_losses(train, seen, unseen)]
+    losses += [] if "test" in released else [_test_losses(test, names, keep_empty)]
     lists = Lists(
-        training_list(train, seen, unseen),
+        restrict(without(train, unseen), seen, drop_empty=True),
         restrict(test, names, drop_empty=not keep_empty),
         restrict(test, unseen, drop_empty=not keep_empty),
         None if val is None else restrict(val, names, drop_empty=True),
         origin,
-        (*notes, *_losses(train, test, seen, unseen, keep_empty)),
+        (*notes, *losses),
     )
     lists = lists._replace(**released)
     for name in ("train", "test", "test_zsl"):
@@ -78,35 +80,23 @@ def open_vocabulary(
     return lists
 
 
-def training_list(records: Records, seen: Sequence[str], unseen: Collection[str]) -> Records:
-    """The images with at least one seen label and no unseen one, with their seen labels."""
-    avoided = set(unseen)
-    kept = [i for i, row in enumerate(records.labels) if avoided.isdisjoint(row)]
-    rest = records._replace(
-        images=tuple(records.images[i] for i in kept), labels=tuple(records.labels[i] for i in kept)
-    )
-    return restrict(rest, seen, drop_empty=True)
+def told(files: Iterable[Records]) -> tuple[str, ...]:
+    """What reading the files merged or left out, with their names."""
+    return tuple(f"{records.source}: {note}" for records in files for note in records.notes)
 
 
-def most_frequent(records: Records, count: int) -> tuple[str, ...]:
-    """The labels that most images have, most frequent first; equal ones in the order of the classes."""
-    images = dict.fromkeys(records.classes, 0)
-    for row in records.labels:
-        for label in row:
-            images[label] += 1
-    return tuple(sorted(records.classes, key=lambda label: -images[label])[:count])
-
-
-def _losses(train: Records, test: Records, seen: Sequence[str], unseen: Sequence[str], keep_empty: bool) -> list[str]:
+def _training_losses(train: Records, seen: Sequence[str], unseen: Sequence[str]) -> str:
     """What the rule leaves out, counted."""
     avoided, wanted = set(unseen), set(seen)
     with_unseen = sum(not avoided.isdisjoint(row) for row in train.labels)
-    without = sum(avoided.isdisjoint(row) and wanted.isdisjoint(row) for row in train.labels)
-    reasons = f"{without:,} have no seen label"
+    without_seen = sum(avoided.isdisjoint(row) and wanted.isdisjoint(row) for row in train.labels)
+    reasons = f"{without_seen:,} have no seen label"
     if not avoided.isdisjoint(train.classes):
-        reasons = f"{with_unseen:,} have an unseen label and {without:,} no seen one"
-    empty = sum((avoided | wanted).isdisjoint(row) for row in test.labels)
-    return [
-        f"of {len(train.images):,} training images, {reasons}: left out",
-        f"of {len(test.images):,} test images, {empty:,} have no label: {'kept' if keep_empty else 'left out'}",
-    ]
+        reasons = f"{with_unseen:,} have an unseen label and {without_seen:,} no seen one"
+    return f"of {len(train.images):,} training images, {reasons}: left out"
+
+
+def _test_losses(test: Records, names: Sequence[str], keep_empty: bool) -> str:
+    wanted = set(names)
+    empty = sum(wanted.isdisjoint(row) for row in test.labels)
+    return f"of {len(test.images):,} test images, {empty:,} have no label: {'kept' if keep_empty else 'left out'}"

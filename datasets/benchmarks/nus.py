@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from datasets.benchmarks import nus_role
 from datasets.benchmarks.downloads import Downloads, Progress, plain
-from datasets.benchmarks.lists import Lists, open_vocabulary
+from datasets.benchmarks.lists import Lists, open_vocabulary, told
 from datasets.benchmarks.nus_photos import PhotoIndex, photos_on_disk, scan
 from datasets.benchmarks.nus_tables import CONCEPTS, SEEN, find_names, need_names, read_part
 from datasets.records import DataError, Records, some
@@ -86,7 +86,7 @@ def prepare(
         keep_empty=test_images == "all",
         released=released,
         origin={},
-        notes=made.notes,
+        notes=made.notes + told(lists.values()),
     )
     return _described(result, split, test_images, released, downloads.checksums())
 

@@ -100,9 +100,7 @@ def _read(path: Path, folder: str, progress: Progress) -> dict[str, Records]:
     if len(attributes) != len(OFFICIAL) or set(attributes) != set(OFFICIAL):
         wrong = set(attributes) ^ set(OFFICIAL) or {name for name in attributes if attributes.count(name) > 1}
         raise DataError(f"{path}: its attributes are not the {len(OFFICIAL)} of PA100K: {some(wrong)}")
-    return {
-        part: _part(path, part, variables, attributes, folder) for part in progress(PARTS, "annotation of PA100K")
-    }
+    return {part: _part(path, part, variables, attributes, folder) for part in progress(PARTS, "annotation of PA100K")}
 
 
 def _part(path: Path, part: str, variables: dict[str, Any], attributes: tuple[str, ...], folder: str) -> Records:

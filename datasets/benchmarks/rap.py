@@ -11,7 +11,7 @@ from datasets.benchmarks import rap_annotation
 from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.rap_annotation import CLASSES, SKIRTS, Annotation
-from datasets.benchmarks.released import Released, comparison, file_name, find_released
+from datasets.benchmarks.released import Released, comparison, file_name, find_released, without_images
 from datasets.records import DataError, Records
 from datasets.splits import most_frequent
 
@@ -86,7 +86,7 @@ def prepare(
         [name for name in CLASSES if name not in seen],
         origin=_origin(downloads, parts, uncertain, skirts),
         released=parts.released.final,
-        notes=[*parts.released.notes, *parts.notes, *notes],
+        notes=[*parts.released.notes, *parts.notes, *_coding(parts), *notes],
     )
 
 
@@ -121,7 +121,9 @@ def _parts(annotation: Annotation, given: Released, wanted: int | None) -> Parts
     notes = (*notes, *(comparison(records, annotation.records) for records in lists))
     if given.test is not None:
         test = given.test
-    train, overlap = _without_images(train if given.train is None else given.train, test)
+    pool = train if given.train is None else given.train
+    train = without_images(pool, test.images)
+    overlap = len(pool.images) - len(train.images)
     if given.train is not None:
         if overlap and given.test is None:
             raise DataError(
@@ -154,12 +156,13 @@ def _partition(annotation: Annotation, test: Records | None, wanted: int | None)
     return 0, False, (f"partition 0 of {count}: none of them has the test images of the authors",)
 
 
-def _without_images(records: Records, other: Records) -> tuple[Records, int]:
-    """The records without the images of the other list, and how many those were."""
-    taken = {file_name(image) for image in other.images}
-    kept = [i for i, image in enumerate(records.images) if file_name(image) not in taken]
-    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
-    return records._replace(images=images, labels=labels), len(records.images) - len(kept)
+def _coding(parts: Parts) -> list[str]:
+    """A note if training and test images have the labels of `SKIRTS` by different rules."""
+    kinds = [{len(set(SKIRTS) & set(row)) for row in records.labels} for records in (parts.train, parts.test)]
+    train_is_merged, test_is_merged = (found <= {0, len(SKIRTS)} for found in kinds)
+    if parts.released.test is None or train_is_merged or not test_is_merged:
+        return []
+    return [f"{', '.join(SKIRTS)} are one label in the authors' test list and three in training: see --skirts merged"]
 
 
 def _seen(parts: Parts) -> tuple[set[str], list[str]]:

@@ -1,13 +1,13 @@
 """The authors' train.json and test.json of a benchmark, and how they compare with the official labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from datasets.benchmarks.downloads import Downloads
 from datasets.records import DataError, Records, some
 
-__all__ = ["Released", "comparison", "differing", "file_name", "find_released"]
+__all__ = ["Released", "comparison", "differing", "file_name", "find_released", "without_images"]
 
 
 class Released(NamedTuple):
@@ -72,6 +72,14 @@ def comparison(given: Records, official: Records) -> str:
         f"{differing(given, official):,} of {len(given.images):,} images of {given.source} have other labels in "
         f"{official.source}, or are not in it"
     )
+
+
+def without_images(records: Records, others: Iterable[str]) -> Records:
+    """The records without the images that have the file name of one of the others."""
+    names = set(map(file_name, others))
+    kept = [i for i, image in enumerate(records.images) if file_name(image) not in names]
+    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
+    return records._replace(images=images, labels=labels)
 
 
 def file_name(image: str) -> str:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from datasets.records import DataError, Records
-from datasets.splits import restrict, targets, vocabulary
+from datasets.splits import most_frequent, restrict, targets, vocabulary, without
 
 
 def records(classes, labels=(), source="file"):
@@ -74,3 +74,14 @@ def test_targets_are_bytes():
 @pytest.mark.parametrize("rows", [(), ((), ())])
 def test_targets_without_any_label_are_zeros(rows):
     assert torch.equal(targets(records("ab", rows), "ab"), torch.zeros(len(rows), 2, dtype=torch.uint8))
+
+
+def test_images_with_a_named_label_are_left_out_and_the_rest_keep_all_labels():
+    rest = without(records("abc", [("a", "c"), ("b",), (), ("a", "b")]), ["c", "x"])
+    assert (rest.images, rest.labels) == (("1.jpg", "2.jpg", "3.jpg"), (("b",), (), ("a", "b")))
+
+
+def test_the_most_frequent_labels_come_first_and_equal_ones_in_the_order_of_the_classes():
+    found = records("abcd", [("c", "b"), ("b",), ("a",), ("c",)])
+    assert most_frequent(found, 3) == ("b", "c", "a")
+    assert most_frequent(found, 4)[-1] == "d"

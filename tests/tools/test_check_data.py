@@ -152,7 +152,7 @@ def test_a_list_that_was_changed_by_hand_is_told(run, root):
 
 def test_test_images_that_are_not_the_papers_are_told(run, root):
     write_list(root, "test", [["c"]], ("a", "b", "c"), {"exact": False})
-    assert "results do not compare with published ones" in run()[1]
+    assert "are not known to be the paper's" in run()[1]
 
 
 def test_lists_that_were_cut_are_checked_as_they_are_cut(run):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from configs import load_config
 from datasets.annotations import read_records
+from datasets.benchmarks import multiscene
 from datasets.benchmarks.coco import SEEN, UNSEEN
 from datasets.benchmarks.published import BY_NAME
 from datasets.formats.release import checksum
@@ -78,7 +79,7 @@ def test_the_summary_compares_with_what_is_published(run, root):
     _, said, _ = run("coco", "--root", root)
     row = next(line for line in said.splitlines() if line.startswith("train "))
     assert row.split() == ["train", "3", "44,909", "DIFFERS", "48", "1.333"]
-    assert "test images and labels are those of the paper" in said
+    assert "the choice of seen labels are known to be those of the paper" in said
 
 
 def test_without_the_authors_list_the_summary_says_that_the_test_images_are_others(run, root):
@@ -86,7 +87,7 @@ def test_without_the_authors_list_the_summary_says_that_the_test_images_are_othe
     write_instances(root / "annotations", "val2014", [["dog", "person"]] * 20)
     code, said, _ = run("coco", "--root", root, "--seed", 4)
     assert code == 0
-    assert "are NOT those of the paper" in said
+    assert "are NOT known to be those of the paper" in said
     assert "test_65_filtered.json" in said
     assert read_records("records/test.json", str(root)).origin["seed"] == 4
 
@@ -95,7 +96,7 @@ def test_the_authors_lists_may_lie_elsewhere(run, root, tmp_path):
     (tmp_path / "theirs").mkdir()
     (root / "annotations" / "test_65_filtered.json").rename(tmp_path / "theirs" / "test_65_filtered.json")
     _, said, _ = run("coco", "--root", root, "--released", tmp_path / "theirs")
-    assert "are those of the paper" in said
+    assert "are known to be those of the paper" in said
 
 
 def test_the_printed_commands_fit_the_configuration(run, root, tmp_path):
@@ -116,7 +117,7 @@ def test_images_that_are_not_there_are_left_out_if_asked_and_counted(run, root):
     _, said, _ = run("coco", "--root", root, "--present_only")
     assert read_records("records/train.json", str(root)).labels == (("car",),)
     assert "train: 2 images are not there and are left out" in said
-    assert "are NOT those of the paper" in said
+    assert "are NOT known to be those of the paper" in said
 
 
 def test_a_root_without_any_image_leaves_no_list(run, root):
@@ -160,6 +161,12 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(run, root, tmp_path):
 def test_every_benchmark_has_a_configuration_and_published_sizes(name):
     assert prepare_data.NAMES[name] == load_config(CONFIGS / f"{name}.yml").DATASETS.NAMES
     assert prepare_data.NAMES[name] in BY_NAME
+
+
+def test_multiscene_has_a_seed_of_its_own():
+    parsed = prepare_data.parser().parse_args(["multiscene", "--root", "x"])
+    assert parsed.seed == multiscene.SEED
+    assert prepare_data.parser().parse_args(["mlrsnet", "--root", "x"]).seed == 0
 
 
 @pytest.mark.parametrize("name", sorted(prepare_data.NAMES))

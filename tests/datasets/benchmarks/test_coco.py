@@ -119,6 +119,12 @@ def test_what_is_left_out_is_counted(root):
     assert "of 5 test images, 2 have no label: left out" in notes
 
 
+@pytest.mark.usefixtures("whole_sample")
+def test_images_without_annotations_are_counted(root):
+    path = root.path / "annotations/instances_val2014.json"
+    assert f"{path}: images without annotations, which have no labels: 1" in root.prepare().notes
+
+
 def big_val(root, order=1):
     rows = {image: ["person", "dog"] for image in range(1, 101)[::order]}
     root.write("annotations/instances_val2014.json", instances(rows, "val2014"))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from datasets.benchmarks.downloads import Downloads, plain, shuffled
+from datasets.benchmarks.downloads import Downloads, plain
 from datasets.records import DataError, MissingFileError
 
 LIST = json.dumps({"images": [["a.jpg", ["dog"]]], "classes": ["dog"]})
@@ -106,24 +106,3 @@ def test_only_files_that_were_handed_out_have_checksums(write, tmp_path):
 def test_plain_progress_changes_nothing():
     items = [1, 2]
     assert plain(items, "numbers") is items
-
-
-def test_a_shuffle_does_not_depend_on_the_order_given():
-    names = [f"{i}.jpg" for i in range(50)]
-    assert shuffled(names, 3) == shuffled(names[::-1], 3)
-    assert sorted(shuffled(names, 3)) == sorted(names)
-
-
-def test_another_seed_shuffles_otherwise():
-    names = [f"{i}.jpg" for i in range(50)]
-    assert len({tuple(shuffled(names, seed)) for seed in range(5)} | {tuple(names)}) == 6
-
-
-def test_a_shuffle_is_the_same_for_ever():
-    digest = {name: hashlib.sha256(f"7:{name}".encode()).hexdigest() for name in "abc"}
-    assert shuffled("abc", 7) == sorted("abc", key=digest.get)
-
-
-def test_leaving_a_name_out_keeps_the_order_of_the_others():
-    names = [f"{i}.jpg" for i in range(50)]
-    assert shuffled(names[:-1], 0) == [name for name in shuffled(names, 0) if name != "49.jpg"]

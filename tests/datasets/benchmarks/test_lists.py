@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.benchmarks.lists import most_frequent, open_vocabulary, training_list
+from datasets.benchmarks.lists import open_vocabulary, told
 from datasets.records import DataError, Records
 
 SEEN, UNSEEN = ("cat", "dog"), ("bus",)
@@ -29,12 +29,10 @@ def test_training_images_have_a_seen_label_and_no_unseen_one():
     assert lists().train.classes == SEEN
 
 
-def test_the_training_list_alone_follows_the_same_rule():
-    assert training_list(TRAIN, SEEN, UNSEEN) == lists().train
-
-
-def test_without_unseen_labels_to_avoid_only_images_without_a_seen_one_are_left_out():
-    assert training_list(TRAIN, SEEN, ()).images == ("1", "2", "6")
+def test_training_images_without_unseen_classes_only_need_a_seen_label():
+    train = TRAIN._replace(classes=tuple(name for name in TRAIN.classes if name not in UNSEEN))
+    labels = tuple(tuple(name for name in row if name not in UNSEEN) for row in TRAIN.labels)
+    assert lists(train=train._replace(labels=labels)).train.images == ("1", "2", "6")
 
 
 def test_test_images_have_one_of_all_labels():
@@ -92,6 +90,11 @@ def test_an_authors_list_is_taken_as_it_is_and_the_others_are_ours(name):
     assert all(getattr(made, other) == getattr(plain, other) for other in others)
 
 
+def test_what_the_rule_leaves_out_is_not_told_of_an_authors_list():
+    made = lists(released={"train": TRAIN, "test": TEST})
+    assert made.notes == ()
+
+
 def test_a_label_in_both_parts_is_an_error():
     with pytest.raises(DataError, match="'dog' seen and unseen at once"):
         lists(unseen=("bus", "dog"))
@@ -121,9 +124,6 @@ def test_a_list_that_would_be_empty_is_an_error(name, options):
         lists(**options)
 
 
-def test_the_most_frequent_labels_come_first():
-    assert most_frequent(records({"1": "dog tree", "2": "dog", "3": "tree dog", "4": "bus"}), 2) == ("dog", "tree")
-
-
-def test_equally_frequent_labels_are_in_the_order_of_the_classes():
-    assert most_frequent(records({"1": "dog", "2": "cat"}, classes=("dog", "cat", "bus")), 3) == ("dog", "cat", "bus")
+def test_notes_of_files_are_told_with_the_names_of_the_files():
+    files = [TRAIN._replace(notes=("one", "two")), TEST, TEST._replace(notes=("three",))]
+    assert told(files) == ("train.json: one", "train.json: two", "test.json: three")

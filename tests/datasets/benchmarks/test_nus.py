@@ -112,6 +112,13 @@ def test_names_of_role_that_cannot_be_joined_are_counted(nus_download):
     assert "1 of 4 names in formatted_val_images.npy belong to no official image" in prepare(nus_download).notes
 
 
+def test_names_of_role_for_one_image_are_counted(nus_download):
+    nus_download.write_role([*ROLE_TRAIN, "actor/0001_1001.jpg"], ROLE_TEST)
+    path = nus_download.root / "formatted_train_images.npy"
+    note = f"{path}: 1 repeated mentions of images with the same labels are counted once"
+    assert note in prepare(nus_download).notes
+
+
 def test_counts_of_role_are_compared_with_those_of_the_paper(nus_download):
     nus_download.write_role(ROLE_TRAIN, ROLE_TEST)
     lists = prepare(nus_download)
