@@ -33,7 +33,7 @@ NAMES = {  # benchmark -> DATASETS.NAMES of its configuration
     "mlrsnet": "MLRSNET_OV",
 }  # fmt: skip
 LISTS = ("train", "val", "test", "test_zsl")
-COMMON = {"benchmark", "root", "out", "released", "present"}  # what is not for the benchmark alone
+COMMON = {"benchmark", "root", "out", "released", "present", "seed"}  # what is not for the benchmark alone
 
 
 def progress(items: Iterable[Any], text: str) -> Iterable[Any]:
@@ -107,7 +107,9 @@ def prepare(arguments: argparse.Namespace) -> None:
     """Reads, writes and says what came of it."""
     options = {key: value for key, value in vars(arguments).items() if key not in COMMON}
     module = import_module(f"datasets.benchmarks.{arguments.benchmark}")
-    lists = module.prepare(Downloads(arguments.root, arguments.released), progress=progress, **options)
+    seed = getattr(module, "SEED", 0) if arguments.seed is None else arguments.seed
+    downloads = Downloads(arguments.root, arguments.released)
+    lists = module.prepare(downloads, seed=seed, progress=progress, **options)
     if arguments.present:
         lists = present_only(lists, arguments.root)
     out = arguments.out or arguments.root / "records"
@@ -128,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=Path, help="folder for the lists; default: ROOT/records")
     common.add_argument("--released", type=Path, help="folder of the authors' lists; default: ROOT, its annotations/ "
                         "and its json/")  # fmt: skip
-    common.add_argument("--seed", type=int, default=0, help="of what is drawn; default: 0, for multiscene 117")
+    common.add_argument("--seed", type=int, help="of what is drawn; default: 0, for multiscene 117")
     common.add_argument("--present_only", dest="present", action="store_true", help="leave out missing images")
     main = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = main.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
@@ -145,7 +147,6 @@ def parser() -> argparse.ArgumentParser:
                            help="merged: Skirt, Short Skirt and Dress are one, as in the released list")  # fmt: skip
     of["multiscene"].add_argument("--train_labels", choices=("auto", "noisy", "clean"), default="auto",
                                   help="which training set; auto: the noisy one if it is there")  # fmt: skip
-    of["multiscene"].set_defaults(seed=117)  # see datasets/benchmarks/multiscene.py
     of["mlrsnet"].add_argument("--labels", choices=("header", "positional"), default="header",
                                help="positional: the wrong reading of the released test list")  # fmt: skip
     of["mlrsnet"].add_argument("--unseen", choices=("last", "random"), default="last",

@@ -55,8 +55,8 @@ def prepare(downloads: Downloads, *, seed: int, train_labels: str = "auto", prog
 
     Unseen labels are the first 16 of all labels in the order of `shuffled` by the seed, our choice, unless a training
     list of the authors is of 20 labels only. `SEED` is the first by which as large a part of the clean training images
-    has no unseen label as of the noisy ones in the paper, 24 K of 93 K. All test images stay in the test list, as in theirs. Paths are as
-    `MultiScene-Clean/images/img_1.jpg`.
+    has no unseen label as of the noisy ones in the paper, 24 K of 93 K. All test images stay in the test list, as
+    in theirs. Paths are as `MultiScene-Clean/images/img_1.jpg`.
 
     Args:
         downloads: with `Tra.csv` and `Test.csv` in `MultiScene` and `MultiScene-Clean`, or these in `data`. The

@@ -14,6 +14,7 @@ from datasets.benchmarks import multiscene
 from datasets.benchmarks.coco import SEEN, UNSEEN
 from datasets.benchmarks.published import BY_NAME
 from datasets.formats.release import checksum
+from datasets.shuffle import shuffled
 from engine import cli
 from tools import prepare_data
 
@@ -163,10 +164,17 @@ def test_every_benchmark_has_a_configuration_and_published_sizes(name):
     assert prepare_data.NAMES[name] in BY_NAME
 
 
-def test_multiscene_has_a_seed_of_its_own():
-    parsed = prepare_data.parser().parse_args(["multiscene", "--root", "x"])
-    assert parsed.seed == multiscene.SEED
-    assert prepare_data.parser().parse_args(["mlrsnet", "--root", "x"]).seed == 0
+@pytest.mark.parametrize(("arguments", "seed"), [([], multiscene.SEED), (["--seed", "0"], 0)])
+def test_multiscene_has_a_seed_of_its_own(run, tmp_path, arguments, seed):
+    names = list(multiscene.OFFICIAL)
+    (tmp_path / "MultiScene-Clean").mkdir()
+    for split, first in (("Tra", 1), ("Test", 101)):
+        hot = [",".join(str(int(k == i)) for k in range(36)) for i in range(36)]
+        rows = [f"img_{first + i},{row}" for i, row in enumerate(hot)]
+        (tmp_path / "MultiScene-Clean" / f"{split}.csv").write_text("\n".join([f"image,{','.join(names)}", *rows]))
+    assert run("multiscene", "--root", tmp_path, *arguments)[0] == 0
+    unseen = read_records("records/test_zsl.json", str(tmp_path)).classes
+    assert set(unseen) == set(shuffled(multiscene.CLASSES, seed)[:16])
 
 
 @pytest.mark.parametrize("name", sorted(prepare_data.NAMES))
