@@ -38,9 +38,9 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
     path = Path(root, source)
     try:
         return _read(path, separator)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise MissingFileError(
-            f"no annotation file {path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, TEST or "
+            f"no annotation file {error.filename or path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, TEST or "
             "TEST_ZSL; docs/data.md says where to get the files"
         ) from None
     except UnicodeDecodeError as error:

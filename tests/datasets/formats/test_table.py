@@ -41,9 +41,7 @@ def test_columns_are_known_by_their_usual_names_in_any_order(table, image, label
         '\n\nimage,labels\n\n"a, b.jpg","dog;cat"\n  \n',
         '"image", "labels"\n"a, b.jpg", " dog; cat "\n',
         b'\xef\xbb\xbfimage,labels\n"a, b.jpg",dog ;cat\n',
-        "labels, one of\timage\ta;b;c\n\ta, b.jpg\t\n".replace("labels, one of", "tags").replace(
-            "\ta, b", "dog;cat\ta, b"
-        ),
+        "tags\timage\ta;b;c\ndog;cat\ta, b.jpg\t\n",
     ],
     ids=["tab", "semicolon", "comma-mac", "blank-lines", "quotes", "byte-order-mark", "semicolons-in-a-header"],
 )
@@ -57,7 +55,7 @@ def test_names_that_are_not_ascii_are_kept_to_the_letter(table):
     assert (records.images, records.classes) == (("für/犬.jpg",), ("Hündin", "犬"))
 
 
-def test_what_pythons_csv_module_writes_is_read_back(table, tmp_path):
+def test_what_pythons_csv_module_writes_is_read_back(tmp_path):
     rows = [["a,1.jpg", 'say "x"|y, z'], ["b\t.jpg", "q;r"], ["c.jpg", "line\nbreak"]]
     with open(tmp_path / "written.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["image", "labels"], *rows])
