@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
 from datasets import build_splits, build_test, build_train
-from datasets.compose import Splits
+from datasets.compose import Splits, fingerprint
 from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
@@ -52,7 +52,7 @@ class Run:
         towers = load_towers(cfg)
         self.clip = towers.identity
         torch.manual_seed(cfg.SOLVER.SEED)
-        self.texts = dict(self.splits.texts)
+        self.texts, self.images = dict(self.splits.texts), fingerprint(self.splits.train)
         self.model = build_model(cfg, towers, seen=len(self.vocabulary.seen), texts=self.texts).to(self.device)
         self.zero_shot = build_zero_shot(cfg, self.model).to(self.device)
         self.optimizers = optimizers(
@@ -125,8 +125,9 @@ class Run:
             "model": self.model.trained_state(), "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizers": self.optimizers.state_dict(), "scaler": self.scaler.state_dict(),
             "epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best,
-            "random": random_state(), "config": self.config, "template": self.template, "texts": self.texts,
-            "seen": list(self.vocabulary.seen), "unseen": list(self.vocabulary.unseen), "clip": self.clip,
+            "random": random_state(), "config": self.config, "template": self.template,
+            "seen": list(self.vocabulary.seen), "unseen": list(self.vocabulary.unseen), "texts": self.texts,
+            "images": self.images, "clip": self.clip,
         }  # fmt: skip
         save_checkpoint(path, content)
 
@@ -143,6 +144,8 @@ class Run:
             raise CheckpointError(f"{path} was trained with other seen labels: {min(differing)!r} is on one side only")
         if content.get("texts", {}) != self.texts:
             raise CheckpointError(f"{path} was trained with other texts of labels: DATASETS.LABELS has changed")
+        if content.get("images") != self.images:
+            raise CheckpointError(f"{path} was trained on other images or labels: the training list has changed")
         _require_same_config(content["config"], self.config, path)
         self.model.load_trained_state(content["model"])
         self.optimizers.load_state_dict(content["optimizers"])

@@ -40,8 +40,8 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
         return _read(path, separator)
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"no annotation file {error.filename or path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, TEST or "
-            "TEST_ZSL; docs/data.md says where to get the files"
+            f"no annotation file {error.filename or path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, "
+            "TEST or TEST_ZSL; docs/data.md says where to get the files"
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a UTF-8 text file (byte {error.start})") from error

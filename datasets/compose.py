@@ -1,5 +1,7 @@
 """From annotation lists to what trains, validates and tests, and to the labels that are seen and unseen."""
 
+import hashlib
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -9,7 +11,7 @@ from datasets.records import DataError, Records, some
 from datasets.shuffle import shuffled
 from datasets.splits import Vocabulary, most_frequent, restrict, vocabulary, without
 
-__all__ = ["CHOICES", "LabelChoice", "Splits", "canonical", "compose", "cut"]
+__all__ = ["CHOICES", "LabelChoice", "Splits", "canonical", "compose", "cut", "fingerprint"]
 
 CHOICES = ("files", "frequent", "random", "none")
 
@@ -102,7 +104,8 @@ def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Recor
     if min(shares.values()) < 0 or sum(shares.values()) >= 1:
         said = " and ".join(f"DATASETS.{key}_FRACTION {share}" for key, share in shares.items())
         raise DataError(f"{said}: both have to be 0 or more, and to leave images for training")
-    order = _order(records.images, seed)
+    below = _below(records.images)
+    order = [below[name] for name in shuffled(below, seed)]
     parts: dict[str, Records | None] = {}
     start = 0
     for key, share in shares.items():
@@ -127,11 +130,16 @@ def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
     return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes))
 
 
-def _order(images: Sequence[str], seed: int) -> list[str]:
-    """A random order that stays the same when a folder of images moves."""
+def fingerprint(records: Records) -> str:
+    """SHA-256 of images and labels that stays the same when a folder of images moves."""
+    content = json.dumps([list(_below(records.images)), records.labels], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _below(images: Sequence[str]) -> dict[str, str]:
+    """The images by their names below the folder that absolute paths have in common."""
     common = os.path.commonpath(images) if images and all(map(os.path.isabs, images)) else ""
-    below = {os.path.relpath(image, common) if common else image: image for image in images}
-    return [below[name] for name in shuffled(below, seed)]
+    return {os.path.relpath(image, common) if common else image: image for image in images}
 
 
 def _subset(records: Records, images: Collection[str]) -> Records:

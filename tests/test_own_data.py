@@ -144,9 +144,29 @@ def test_testing_with_another_cut_than_in_training_is_told(call, root, train_scr
     assert call(test_script, *overrides) == 0
     assert "trained on" not in capsys.readouterr().err
     assert call(test_script, *overrides, "DATASETS.SPLIT_SEED", "3") == 0
-    assert "DATASETS.SPLIT_SEED was 0 in training and is 3: test images may have been trained on" in (
-        capsys.readouterr().err
-    )
+    assert "test images may have been trained on" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_list_that_changed_stops_a_resumed_training_and_is_told_in_a_test(
+    call, root, train_script, test_script, capsys
+):
+    overrides = ("DATASETS.TRAIN", csv_list(root), "DATASETS.CHOOSE", "none")
+    assert call(train_script, *overrides) == 0
+    (root / "my.csv").write_text((root / "my.csv").read_text().replace("cat;dog", "dog"))
+    assert call(train_script, *overrides, options=["--resume", "auto"]) == 2
+    assert "was trained on other images or labels: the training list has changed" in capsys.readouterr().err
+    assert call(test_script, *overrides) == 0
+    assert "test images may have been trained on" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_folder_that_moved_is_still_the_same(call, root, train_script, test_script, capsys):
+    assert call(train_script, "DATASETS.TRAIN", voc(root), "DATASETS.CHOOSE", "none") == 0
+    (root / "my").rename(root / "moved")
+    moved = ("DATASETS.TRAIN", "moved", "DATASETS.CHOOSE", "none")
+    assert call(test_script, *moved) == 0
+    assert "trained on" not in capsys.readouterr().err
 
 
 def test_a_label_that_is_not_there_is_one_line_and_leaves_no_run(call, root, train_script, capsys):

@@ -20,8 +20,8 @@ from engine.results import read_scores
 ROOT = Path(__file__).parent.parent
 RESULTS = {"results.json", "results.csv", "per_class.csv"}
 KEYS = {
-    "model", "ema", "optimizers", "scaler", "epoch", "batch", "step", "best", "random", "config", "template", "texts",
-    "seen", "unseen", "clip",
+    "model", "ema", "optimizers", "scaler", "epoch", "batch", "step", "best", "random", "config", "template", "seen",
+    "unseen", "texts", "images", "clip",
 }  # fmt: skip
 
 

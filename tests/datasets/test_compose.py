@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from datasets.compose import LabelChoice, canonical, compose, cut
+from datasets.compose import LabelChoice, canonical, compose, cut, fingerprint
 from datasets.records import DataError, Records
 
 FILES = LabelChoice((), (), "files", 0.3, 0)
@@ -54,6 +54,14 @@ def test_a_cut_stays_the_same_when_the_folder_moves(many):
         return [image.rsplit("/", 1)[1] for image in parts["VAL"].images]
 
     assert moved("/a/b") == moved("/elsewhere")
+
+
+def test_a_fingerprint_changes_with_images_and_labels_and_not_with_the_folder(many):
+    moved = [many._replace(images=tuple(f"/{f}/{image}" for image in many.images)) for f in ("a/b", "c")]
+    assert fingerprint(moved[0]) == fingerprint(moved[1])
+    fewer = many._replace(images=many.images[1:], labels=many.labels[1:])
+    other = many._replace(labels=(("e",), *many.labels[1:]))
+    assert len({fingerprint(records) for records in (many, fewer, other)}) == 3
 
 
 def test_without_shares_nothing_is_cut(many):

@@ -1,4 +1,8 @@
 import os
+import struct
+import unicodedata
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +67,68 @@ def test_backslashes_separate_folders(tree):
     assert locate("actor\\0001.jpg", root) == Path(root, "actor/0001.jpg")
 
 
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (r"C:\data\a.jpg", "data/a.jpg"),
+        (r"C:\data\a.jpg", "a.jpg"),
+        ("d:/Bilder/x/a.jpg", "x/a.jpg"),
+        (r"\\server\share\x\a.jpg", "x/a.jpg"),
+        (r"C:\data\a.jpg", "C:/data/a.jpg"),
+    ],
+)
+def test_paths_of_windows_are_found_below_the_root(tree, path, where):
+    root = tree(where, "other/b.jpg")
+    assert locate(path, root) == Path(root, where)
+
+
+FORMS = [(a, b) for a in ("NFC", "NFD") for b in ("NFC", "NFD")]
+
+
+@pytest.mark.parametrize("wanted", ["NFC", "NFD"])
+@pytest.mark.parametrize(("folder", "name"), FORMS)
+def test_either_normal_form_of_unicode_is_found(tree, wanted, folder, name):
+    where = f"{unicodedata.normalize(folder, 'Müller')}/{unicodedata.normalize(name, 'é.jpg')}"
+    root = tree(where)
+    path = unicodedata.normalize(wanted, "/far/Müller/é.jpg")
+    assert unicodedata.is_normalized(wanted, path)
+    assert locate(path, root) == Path(root, where)
+
+
+def test_the_name_as_it_is_comes_before_its_other_normal_form(tree):
+    names = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    root = tree(names[0], *(f"a/{name}" for name in names))
+    assert [locate(f"/far/{name}", root) for name in names] == [Path(root, names[0]), Path(root, "a", names[1])]
+
+
+def test_names_that_are_there_are_not_normalised(tree, monkeypatch):
+    root = tree("für/犬.jpg")
+    monkeypatch.setattr("datasets.images.unicodedata", None)
+    assert locate("/far/für/犬.jpg", root) == Path(root, "für/犬.jpg")
+
+
+def test_a_name_that_is_nowhere_in_any_normal_form_is_an_error(tree):
+    with pytest.raises(DataError, match="no image 'für/é.jpg'"):
+        locate("für/é.jpg", tree("für/e.jpg"))
+
+
+def test_links_are_followed(tree, tmp_path):
+    root = tree("x.jpg")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "y.jpg").touch()
+    Path(root, "link").symlink_to(tmp_path / "store")
+    Path(root, "z.jpg").symlink_to(tmp_path / "store" / "y.jpg")
+    assert locate("/far/y.jpg", root) == Path(root, "link/y.jpg")
+    assert locate("z.jpg", root) == Path(root, "z.jpg")
+
+
+def test_a_link_to_nothing_is_a_missing_image(tree):
+    root = tree("x.jpg")
+    Path(root, "y.jpg").symlink_to("gone.jpg")
+    with pytest.raises(DataError, match=r"no image 'y\.jpg'"):
+        locate("y.jpg", root)
+
+
 def test_a_relative_path_may_leave_the_root(tree, tmp_path):
     root = tree("x.jpg")
     (tmp_path / "y.jpg").touch()
@@ -120,11 +186,110 @@ def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
     assert np.abs(np.array(open_image("x.jpg", str(tmp_path)).getpixel((5, 5))) - (0, 255, 255)).max() <= 2
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
+UPRIGHT = {  # what a viewer shows of the stored rows: EXIF 2.3, table 6, tag 0x0112
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored[::-1].swapaxes(0, 1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
+}
+
+
+@pytest.fixture
+def oriented(tmp_path):
+    """Stores pixels with an orientation in EXIF, and gives the folder."""
+
+    def oriented(pixels, orientation, name="x.png"):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+        return str(tmp_path)
+
+    return oriented
+
+
+PIXELS = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_not_applied(oriented, orientation):
+    assert np.array_equal(open_image("x.png", oriented(PIXELS, orientation)), PIXELS)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied_where_it_is_asked_for(oriented, orientation):
+    image = open_image("x.png", oriented(PIXELS, orientation), rotate=True)
+    assert np.array_equal(image, UPRIGHT[orientation](PIXELS))
+
+
+@pytest.mark.parametrize(("rotate", "size"), [(False, (20, 10)), (True, (10, 20))])
+def test_a_jpeg_of_a_phone_is_turned_where_it_is_asked_for(oriented, rotate, size):
+    folder = oriented(np.zeros((10, 20, 3), np.uint8), 6, "x.jpg")
+    assert open_image("x.jpg", folder, rotate=rotate).size == size
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 70), ("CMYK", (0, 255, 255, 0)), ("RGB", (255, 0, 0))])
+def test_what_is_turned_becomes_rgb_too(tmp_path, mode, colour):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 8
+    Image.new(mode, (20, 10), colour).save(tmp_path / "x.jpg", exif=exif)
+    image = open_image("x.jpg", str(tmp_path), rotate=True)
+    assert (image.mode, image.size) == ("RGB", (10, 20))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0"])
+def test_exif_that_means_nothing_turns_nothing(tmp_path, exif):
     Image.new("RGB", (20, 10)).save(tmp_path / "x.jpg", exif=exif)
-    assert open_image("x.jpg", str(tmp_path)).size == (20, 10)
+    assert open_image("x.jpg", str(tmp_path), rotate=True).size == (20, 10)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_an_animation_is_its_first_frame(tmp_path, suffix, rotate):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]]
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:], **options)
+    with Image.open(tmp_path / f"x.{suffix}") as stored:
+        assert stored.n_frames == 3
+    assert open_image(f"x.{suffix}", str(tmp_path), rotate=rotate).getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["für 犬.png", "x y.PNG", "a'b\"c.png", "100%.png"])
+def test_a_file_of_any_name_is_opened(tmp_path, name):
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / name, format="PNG")
+    assert open_image(f"C:\\far\\{name}", str(tmp_path)).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_the_suffix_does_not_decide_the_format(tmp_path):
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "x.jpg", format="PNG")
+    assert open_image("x.jpg", str(tmp_path)).getpixel((0, 0)) == (1, 2, 3)
+
+
+def _png_of(width, height):
+    """The head of a PNG of this size, without pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 9) + b"IDAT"
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_000), (60_000, 60_000)], ids=["Pillow-warns", "Pillow-raises"])
+@pytest.mark.parametrize("action", ["default", "ignore", "error"])
+def test_a_decompression_bomb_is_one_line_whatever_is_done_with_warnings(tmp_path, size, action):
+    (tmp_path / "x.png").write_bytes(_png_of(*size))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter(action)
+        with pytest.raises(DataError, match=r"cannot read the image .*x\.png: .*89,478,485 pixels: make it smaller$"):
+            open_image("x.png", str(tmp_path))
+    assert heard == []
+
+
+def test_an_image_as_large_as_pillow_allows_is_read(tmp_path, monkeypatch):
+    Image.new("RGB", (10, 5)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert open_image("x.png", str(tmp_path)).size == (10, 5)
 
 
 def test_the_file_is_closed(tmp_path):
@@ -144,10 +309,13 @@ def _truncated(path):
     [
         ("x.jpg", _truncated),
         ("x.png", _truncated),
+        ("x.webp", _truncated),
+        ("x.gif", _truncated),
+        ("ü.jpg", _truncated),
         ("x.jpg", lambda path: path.write_bytes(b"")),
         ("x.jpg", lambda path: path.write_text("<html>404</html>")),
     ],
-    ids=["truncated-jpeg", "truncated-png", "empty", "html"],
+    ids=["truncated-jpeg", "truncated-png", "truncated-webp", "truncated-gif", "not-ascii", "empty", "html"],
 )
 def test_a_broken_file_is_one_line_that_names_it(tmp_path, name, spoil):
     spoil(tmp_path / name)
