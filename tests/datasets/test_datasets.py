@@ -187,6 +187,7 @@ def test_shapes_need_no_folder():
         (["DATASETS.ROOT_DIR", "/no/such/folder"], r"/no/such/folder.*DATASETS\.ROOT_DIR"),
         (["DATASETS.IMAGE_DIR", "no_such"], r"no_such.*DATASETS\.IMAGE_DIR"),
         (["DATASETS.TRAIN", "other.json"], r"other\.json.*DATASETS\.ROOT_DIR"),
+        (["DATASETS.TRAIN", ""], r"DATASETS\.TRAIN is empty"),
         (["DATASETS.TEST", ""], r"DATASETS\.TEST"),
         (["DATASETS.SUBSET", "-1"], r"DATASETS\.SUBSET is -1"),
         (["DATASETS.SUBSET", "1"], r"SOLVER\.IMS_PER_BATCH is 2"),

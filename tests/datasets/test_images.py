@@ -88,9 +88,9 @@ FORMS = [(a, b) for a in ("NFC", "NFD") for b in ("NFC", "NFD")]
 @pytest.mark.parametrize("wanted", ["NFC", "NFD"])
 @pytest.mark.parametrize(("folder", "name"), FORMS)
 def test_either_normal_form_of_unicode_is_found(tree, wanted, folder, name):
-    where = f"{unicodedata.normalize(folder, 'Müller')}/{unicodedata.normalize(name, 'é.jpg')}"
+    where = f"deep/{unicodedata.normalize(folder, 'Müller')}/{unicodedata.normalize(name, 'é.jpg')}"
     root = tree(where)
-    path = unicodedata.normalize(wanted, "/far/Müller/é.jpg")
+    path = unicodedata.normalize(wanted, "/far/deep/Müller/é.jpg")
     assert unicodedata.is_normalized(wanted, path)
     assert locate(path, root) == Path(root, where)
 
@@ -275,20 +275,19 @@ def _png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 9) + b"IDAT"
 
 
-@pytest.mark.parametrize("size", [(10_000, 9_000), (60_000, 60_000)], ids=["Pillow-warns", "Pillow-raises"])
 @pytest.mark.parametrize("action", ["default", "ignore", "error"])
-def test_a_decompression_bomb_is_one_line_whatever_is_done_with_warnings(tmp_path, size, action):
-    (tmp_path / "x.png").write_bytes(_png_of(*size))
+def test_a_decompression_bomb_is_one_line_whatever_is_done_with_warnings(tmp_path, action):
+    (tmp_path / "x.png").write_bytes(_png_of(60_000, 60_000))
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter(action)
-        with pytest.raises(DataError, match=r"cannot read the image .*x\.png: .*89,478,485 pixels: make it smaller$"):
+        with pytest.raises(DataError, match=r"cannot read the image .*x\.png: .*178,956,970 pixels: make it smaller$"):
             open_image("x.png", str(tmp_path))
     assert heard == []
 
 
-def test_an_image_as_large_as_pillow_allows_is_read(tmp_path, monkeypatch):
+def test_an_image_so_large_that_pillow_warns_is_read(tmp_path, monkeypatch):
     Image.new("RGB", (10, 5)).save(tmp_path / "x.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 26)
     assert open_image("x.png", str(tmp_path)).size == (10, 5)
 
 
