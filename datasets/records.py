@@ -75,9 +75,14 @@ def collect(
             raise DataError(f"{entry.where}: label {unknown[0]!r} of {entry.image!r} is not among the classes")
         before = first.setdefault(entry.image, entry._replace(labels=labels))
         if set(before.labels) != set(labels):
-            raise DataError(f"{entry.where}: {entry.image!r} is listed before with other labels, in {before.where}")
+            way_out = "list an image once, with all its labels"
+            raise DataError(
+                f"{entry.where}: {entry.image!r} is listed before with other labels, in {before.where}: {way_out}"
+            )
         again += before.where != entry.where
     rows = tuple(tuple(entry.labels) for entry in first.values())
+    if known is None and not any(rows):
+        raise DataError(f"{source}: no image has a label")
     if known is None:
         known = _ordered(sorted({label for row in rows for label in row}), source)
     if again:

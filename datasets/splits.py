@@ -53,7 +53,10 @@ def vocabulary(train: Records | None, test: Records, test_zsl: Records | None) -
     if seen & unseen:
         raise DataError(f"{some(seen & unseen)} in {train.source} and in {test_zsl.source}: seen or unseen?")
     if lacking := (seen | unseen) - set(test.classes):
-        raise DataError(f"{some(lacking)} not among the classes of {test.source}, which has to know every label")
+        raise DataError(
+            f"{some(lacking)} not among the classes of {test.source}, which has to know every label unless "
+            "DATASETS.UNSEEN or DATASETS.CHOOSE decides"
+        )
     return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
 
 

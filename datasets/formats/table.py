@@ -165,8 +165,6 @@ def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int) -> Reco
 
 def _collected(path: Path, entries: Sequence[Entry], classes: list[str] | None, notes: tuple[str, ...]) -> Records:
     without = sum(not entry.labels for entry in entries)
-    if without == len(entries) and classes is None:
-        raise DataError(f"{path}: no image has a label")
     if without:
         notes = (*notes, f"images without labels: {without:,}")
     return collect(entries, str(path), classes=classes, notes=notes)

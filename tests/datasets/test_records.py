@@ -55,9 +55,9 @@ def test_entries_are_not_changed():
     [
         ([("x", ["a"]), ("z", ["a", "q", "r"])], ["a"], ["f, line 2", "'q'", "'z'", "not among the classes"]),
         ([("x", ["a"]), ("y", []), ("x", [])], ["a"], ["f, line 3", "'x'", "other labels", "f, line 1"]),
-        ([("x", ["a"]), ("x", ["b"])], None, ["f, line 2", "other labels"]),
+        ([("x", ["a"]), ("x", ["b"])], None, ["f, line 2", "other labels", "once, with all its labels"]),
         ([], [], ["f: ", "classes is empty"]),
-        ([("x", [])], None, ["f: ", "classes is empty"]),
+        ([("x", [])], None, ["f: ", "no image has a label"]),
         ([], ["a", "b", "a"], ["f: classes[2]", "'a'", "twice"]),
         ([], ["a", "\t"], ["f: classes[1]", "not a name"]),
         ([], ["a", 3], ["f: classes[1] is 3"]),
