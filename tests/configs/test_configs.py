@@ -225,3 +225,29 @@ def test_a_configuration_that_is_code_is_refused_and_not_run(tmp_path):
     with pytest.raises(ConfigError, match=r"cfg.py has to be a .yml or .yaml file"):
         load_config(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "rate", "teacher"),
+    [(("coco", "nus"), 5e-6, 0.05), (("rap", "pa100k", "multiscene", "mlrsnet"), 5e-5, 0.01)],
+)
+def test_natural_images_and_other_domains_have_the_papers_rates_and_lambda_2(names, rate, teacher):
+    for name in names:
+        cfg = load_config(CONFIGS / f"{name}.yml")
+        assert pytest.approx(rate) == cfg.SOLVER.BASE_LR * cfg.SOLVER.ADAPTER_FACTOR
+        assert teacher == cfg.MODEL.OT_REGSC
+        assert (cfg.SOLVER.BASE_LR_SGD, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.IMS_PER_BATCH) == (1e-3, 6, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "temperature"),
+    [("coco", 48, 2e-3), ("nus", 925, 2e-4), ("rap", 35, 0.1 / 35), ("pa100k", 16, 0.1 / 16),
+     ("multiscene", 20, 0.1 / 20), ("mlrsnet", 40, 0.1 / 40)],
+)  # fmt: skip
+def test_the_local_temperature_is_the_releases_or_a_tenth_over_the_seen_labels(name, seen, temperature):
+    small = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "[1]",
+             "MODEL.DEPTH_TEXT", "[1]", "MODEL.SAA_LAYER", "[1]", "INPUT.SIZE_TRAIN", "[32, 32]",
+             "INPUT.SIZE_TEST", "[32, 32]"]  # fmt: skip
+    cfg = load_config(CONFIGS / f"{name}.yml", small)
+    model = build_model(cfg, load_towers(cfg), seen=seen)
+    assert model.local_temperature.item() == pytest.approx(temperature)
