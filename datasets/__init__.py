@@ -175,8 +175,8 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
         )
         return Protocol(names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
 
-    # A test without an image for the unseen labels is a mistake, a validation without one is the usual case.
-    has_zsl = unseen.images or (split == "test" and labels.unseen)
+    # A test file without an image for the unseen labels is a mistake; of images that were cut off it may happen.
+    has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)
     protocols = {"ZSL": protocol(unseen, labels.unseen)} if has_zsl else {}
     return TestData(labels, {**protocols, "GZSL": protocol(records, labels.all)})
 

@@ -1,6 +1,7 @@
 """From the name of an annotation file or folder to its records: finds out which format it has."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
         return _shapes_records(source)
     if not source:
         raise MissingFileError("no annotation file is set: DATASETS.TRAIN and DATASETS.TEST name them")
-    path = Path(root, source)
+    path = Path(root, os.path.expanduser(source))
     try:
         return _read(path, separator)
     except FileNotFoundError as error:
@@ -82,3 +83,5 @@ def _parse(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: JSON nested too deeply to be an annotation file") from error

@@ -91,8 +91,13 @@ def compose(
         notes.append(f"{left_out:,} of {len(rest.images):,} training images have an unseen label and are left out")
     if left_out and not clean.images:
         raise DataError(f"{train.source}: every training image has an unseen label: choose others, or fewer")
-    notes += _in_neither(rest, labels)
-    return Splits(labels, restrict(clean, labels.seen, drop_empty=False), val, test, test_zsl, texts, tuple(notes))
+    seen = restrict(clean, labels.seen, drop_empty=False)
+    if seen.images and not any(seen.labels):
+        raise DataError(f"{train.source}: no training image has a seen label")
+    notes += [*_in_neither(rest, labels), *_twins(labels), *_overlaps(seen, {"validation": val, "test": test})]
+    if labels.unseen and not restrict(test, labels.unseen, drop_empty=True).images:
+        notes.append("no test image has an unseen label, so there is no ZSL: raise DATASETS.TEST_FRACTION")
+    return Splits(labels, seen, val, test, test_zsl, texts, tuple(notes))
 
 
 def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Records, dict[str, Records | None]]:
@@ -120,20 +125,22 @@ def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Recor
 
 
 def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
-    """The records with every synonym replaced by its label."""
+    """The records with every synonym replaced by its label; a note counts them."""
     if synonyms.keys().isdisjoint(records.classes):
         return records
 
     def rename(labels: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(synonyms.get(label, label) for label in labels))
 
-    return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes))
+    count = sum(label in synonyms for row in records.labels for label in row)
+    notes = (*records.notes, f"{count:,} mentions of synonyms count as their label")
+    return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes), notes=notes)
 
 
 def fingerprint(records: Records) -> str:
     """SHA-256 of images and labels that stays the same when a folder of images moves."""
     content = json.dumps([list(_below(records.images)), records.labels], ensure_ascii=False)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _below(images: Sequence[str]) -> dict[str, str]:
@@ -164,6 +171,8 @@ def _labels(train: Records, test: Records, test_zsl: Records | None, choice: Lab
         raise DataError(f"DATASETS.CHOOSE is {choice.how!r}; it has to be one of {', '.join(CHOICES)}")
     if choice.how == "files":
         return vocabulary(train, test, test_zsl)
+    if test_zsl:
+        raise DataError("DATASETS.TEST_ZSL names the unseen labels already: set DATASETS.CHOOSE files")
     classes = tuple(dict.fromkeys((*train.classes, *test.classes)))
     unseen = 0 if choice.how == "none" else round(choice.fraction * len(classes))
     if not 0 <= unseen < len(classes) or (choice.how != "none" and not unseen):
@@ -203,3 +212,17 @@ def _in_neither(records: Records, labels: Vocabulary) -> list[str]:
     if not mentions:
         return []
     return [f"{records.source}: {some(rest)} neither seen nor unseen: {mentions:,} mentions are left out"]
+
+
+def _twins(labels: Vocabulary) -> list[str]:
+    """A note on labels that differ in case only."""
+    first: dict[str, str] = {}
+    twins = {name for label in labels.all if (name := first.setdefault(label.casefold(), label)) != label}
+    return [f"{some(twins)} also in another case: DATASETS.LABELS can make them synonyms"] if twins else []
+
+
+def _overlaps(train: Records, lists: Mapping[str, Records | None]) -> list[str]:
+    """Notes on images that train and are evaluated."""
+    trained = set(map(os.path.normpath, train.images))
+    both = {name: sum(os.path.normpath(i) in trained for i in rec.images) for name, rec in lists.items() if rec}
+    return [f"WARNING: {count:,} {name} images are training images too" for name, count in both.items() if count]

@@ -27,15 +27,18 @@ def locate(path: str, root: str) -> Path:
     r"""The file that `path` names, the first of these that exists.
 
     1. the path as it is, if absolute, or relative to `root`;
-    2. ever shorter ends of it below `root`: `a/b/c.jpg`, `b/c.jpg`, `c.jpg`;
-    3. its file name in a folder of `root` (`train2014/`, `val2014/`), in alphabetical order.
+    2. ever shorter ends of it below `root`: `a/b/c.jpg`, `b/c.jpg`;
+    3. its file name in `root` or in the only folder of `root` that has it (`train2014/`, `val2014/`).
+
+    Where a folder that the path names is found, the image has to be in it: another one of the same name elsewhere is
+    another image.
 
     The folders that exist are looked up once per folder of the annotation file. Backslashes separate folders, a drive
     (`C:\data\a.jpg`) counts as a folder. What is not there is also looked for in the other normal form of Unicode: a
     "ü" is one character in most files, and two on disks that were written by macOS.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is none, or only the name is known and several folders have it.
     """
     wanted = path.replace("\\", "/")
     found = _first(PurePosixPath(wanted), root)
@@ -47,11 +50,14 @@ def locate(path: str, root: str) -> Path:
 
 
 def _first(wanted: PurePosixPath, root: str) -> str | None:
-    for folder in _folders(str(wanted.parent), root):
-        candidate = os.path.join(folder, wanted.name)
-        if os.path.isfile(candidate):
+    named, others = _folders(str(wanted.parent), root)
+    for folder in named:
+        if os.path.isfile(candidate := os.path.join(folder, wanted.name)):
             return candidate
-    return None
+    found = [path for folder in others if os.path.isfile(path := os.path.join(folder, wanted.name))]
+    if len(found) > 1:
+        raise DataError(f"{found[0]} and {found[1]} have the name of {str(wanted)!r}: list images with their folder")
+    return found[0] if found else None
 
 
 def _spellings(path: str) -> list[PurePosixPath]:
@@ -63,11 +69,13 @@ def _spellings(path: str) -> list[PurePosixPath]:
 
 
 @lru_cache(maxsize=65_536)
-def _folders(parent: str, root: str) -> tuple[str, ...]:
-    """Existing folders where a file of the folder `parent` may be, in order of preference."""
+def _folders(parent: str, root: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Existing folders where a file of the folder `parent` has to be; or, if there are none, where it may be."""
     parts = PurePosixPath(parent).parts
-    ends = (os.path.join(root, *parts[k:]) for k in range(len(parts) + 1))
-    return (*dict.fromkeys(end for end in ends if os.path.isdir(end)), *_subfolders(root))
+    ends = (os.path.join(root, *parts[k:]) for k in range(len(parts)) if parts[k:] != ("/",))
+    if named := tuple(dict.fromkeys(end for end in ends if os.path.isdir(end))):
+        return named, ()
+    return (root,), _subfolders(root)
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +83,7 @@ def _subfolders(root: str) -> tuple[str, ...]:
     if not os.path.isdir(root):
         return ()
     with os.scandir(root) as entries:
-        return tuple(sorted(entry.path for entry in entries if entry.is_dir()))
+        return tuple(sorted(entry.path for entry in entries if os.path.isdir(entry.path)))
 
 
 def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Image:

@@ -47,6 +47,10 @@ def read_labels(path: Path, template: str) -> LabelNotes:
                 other = "itself" if spelling in content else repr(synonyms[spelling])
                 raise DataError(f"{path}: {spelling!r}, a synonym of {label!r}, already stands for {other}")
             synonyms[spelling] = label
+    by_text: dict[str, str] = {}
+    for label, text in texts.items():
+        if (other := by_text.setdefault(text, label)) != label:
+            raise DataError(f"{path}: {other!r} and {label!r} have the same text {text!r}: nothing tells them apart")
     return LabelNotes(texts, synonyms, frozenset(content))
 
 
@@ -61,6 +65,8 @@ def read_names(names: tuple[str, ...], root: str, key: str) -> tuple[str, ...]:
         source = str(Path(root, names[0]))
         lines = _text(Path(source)).splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
+        if not names:
+            raise DataError(f"{source}: there is no label in it")
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{source}: {name!r} is not the name of a label")

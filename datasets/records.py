@@ -1,5 +1,7 @@
 """Annotations in memory: which images there are and which labels each has."""
 
+import posixpath
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -52,7 +54,7 @@ def collect(
     """Records in the order of the entries, after every check that needs no image.
 
     Repeated labels are kept once, in order of first mention; so is an image that is listed again with the same
-    labels, and a note counts those.
+    labels, and a note counts those. Labels are brought to the composed normal form of Unicode (NFC).
 
     Args:
         entries: what was read.
@@ -69,11 +71,11 @@ def collect(
     first: dict[str, Entry] = {}
     again = 0
     for entry in entries:
-        labels = tuple(dict.fromkeys(entry.labels))
+        labels = tuple(dict.fromkeys(unicodedata.normalize("NFC", label) for label in entry.labels))
         unknown = [label for label in labels if known is not None and label not in known]
         if unknown:
             raise DataError(f"{entry.where}: label {unknown[0]!r} of {entry.image!r} is not among the classes")
-        before = first.setdefault(entry.image, entry._replace(labels=labels))
+        before = first.setdefault(posixpath.normpath(entry.image), entry._replace(labels=labels))
         if set(before.labels) != set(labels):
             way_out = "list an image once, with all its labels"
             raise DataError(
@@ -87,7 +89,8 @@ def collect(
         known = _ordered(sorted({label for row in rows for label in row}), source)
     if again:
         notes = (*notes, f"{again:,} repeated mentions of images with the same labels are counted once")
-    return Records(tuple(first), rows, tuple(known), source, tuple(notes), origin)
+    images = tuple(entry.image for entry in first.values())
+    return Records(images, rows, tuple(known), source, tuple(notes), origin)
 
 
 def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
@@ -98,6 +101,7 @@ def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{source}: classes[{i}] is {name!r}, not a name")
+        name = unicodedata.normalize("NFC", name)
         if name in classes:
             raise DataError(f"{source}: classes[{i}]: {name!r} is listed twice")
         classes[name] = None

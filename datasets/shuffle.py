@@ -12,4 +12,8 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
     Whether a name comes before another depends on nothing but the two and the seed: not on the order in which they
     come, not on the rest, so that images added later change a random split little.
     """
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return sorted(names, key=lambda name: hashlib.sha256(_bytes(f"{seed}:{name}")).digest())
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")  # names of files need not be text

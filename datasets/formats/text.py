@@ -16,10 +16,12 @@ def read_text(path: Path) -> str:
     r"""The text of a UTF-8 file with `\n` at the end of lines, without a byte order mark.
 
     Raises:
-        DataError: naming the line of the first byte that is not UTF-8.
+        DataError: naming the line of the first byte that is not UTF-8; if it is no text at all.
         OSError: if the file cannot be read.
     """
     content = path.read_bytes()
+    if b"\0" in content[:1024] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is text
+        raise DataError(f"{path}: a binary file, not text")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -165,3 +165,15 @@ def test_the_released_files_give_the_published_counts(name, images, classes, den
     records = read_records(name, str(RELEASE))
     assert (len(records.images), len(records.classes)) == (images, classes)
     assert sum(map(len, records.labels)) / images == pytest.approx(density, abs=1e-4)
+
+
+def test_json_nested_too_deeply_is_one_line(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"deep\.json: JSON nested too deeply"):
+        read_records("deep.json", str(tmp_path))
+
+
+def test_a_home_folder_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.json").write_text('{"images": [["x.jpg", ["a"]]], "classes": ["a"]}')
+    assert read_records("~/a.json", "/anywhere").images == ("x.jpg",)

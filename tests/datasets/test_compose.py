@@ -84,7 +84,7 @@ def test_a_cut_that_leaves_a_part_empty_names_the_key(many, shares, said):
 
 
 def test_lists_of_a_benchmark_stay_as_they_are():
-    train, test = records([["a"], [], ["b"]]), records([["a", "x"], []], ["a", "b", "x"], "test.json")
+    train, test = records([["a"], [], ["b"]]), records([["a", "x"], []], ["a", "b", "x"], "test.json", "t")
     splits = composed(train, None, test)
     assert (splits.train, splits.test, splits.val) == (train, test, None)
     assert splits.vocabulary == (("a", "b"), ("x",))
@@ -209,6 +209,41 @@ def test_names_and_a_list_of_unseen_labels_contradict_each_other():
         composed(train, None, test, zsl, choice=LabelChoice((), ("x",), "files", 0.3, 0))
 
 
+def test_a_choice_and_a_list_of_unseen_labels_contradict_each_other():
+    train, test, zsl = (records([["a", "x"]], source=name) for name in ("a", "b", "c"))
+    with pytest.raises(DataError, match=r"DATASETS\.TEST_ZSL names .*: set DATASETS\.CHOOSE files"):
+        composed(train, None, test, zsl, choice=FILES._replace(how="frequent"))
+
+
+def test_images_of_training_and_test_are_counted():
+    train, test = records([["a"], ["b"], ["a"]]), records([["a", "x"], ["x"]], ["a", "b", "x"], "test.json")
+    test = test._replace(images=("./0.jpg", "9.jpg"))
+    splits = composed(train, records([["a"], ["b"]], source="v"), test)
+    assert splits.notes == (
+        "WARNING: 2 validation images are training images too", "WARNING: 1 test images are training images too",
+    )  # fmt: skip
+
+
+def test_labels_that_differ_in_case_only_are_told(many):
+    other = many._replace(labels=(("A",), *many.labels[1:]), classes=("A", *many.classes))
+    (note,) = composed(other, test_fraction=0.1, choice=FILES._replace(how="none")).notes
+    assert note == "'A' also in another case: DATASETS.LABELS can make them synonyms"
+
+
+def test_a_test_part_without_unseen_labels_is_told():
+    train = records([["a"]] * 30 + [["b"]])
+    seed = next(s for s in range(99) if "30.jpg" in composed(
+        train, test_fraction=0.1, choice=FILES._replace(how="none"), seed=s).train.images)  # fmt: skip
+    splits = composed(train, test_fraction=0.1, choice=LabelChoice((), ("b",), "files", 0.3, 0), seed=seed)
+    assert splits.notes[-1].startswith("no test image has an unseen label, so there is no ZSL")
+
+
+def test_training_images_without_any_seen_label_are_an_error():
+    train, test = records([[], []], ["a"], "t.json"), records([["a", "x"]], source="test.json", prefix="t")
+    with pytest.raises(DataError, match=r"t\.json: no training image has a seen label"):
+        composed(train, None, test)
+
+
 def test_neither_a_test_list_nor_a_fraction_names_both_keys(many):
     with pytest.raises(DataError, match=r"DATASETS\.TEST is empty: .* DATASETS\.TEST_FRACTION"):
         composed(many)
@@ -218,6 +253,7 @@ def test_synonyms_become_their_label_once():
     found = canonical(records([["couch", "sofa"], ["tv"], []]), {"couch": "sofa", "telly": "tv"})
     assert found.labels == (("sofa",), ("tv",), ())
     assert found.classes == ("sofa", "tv")
+    assert found.notes == ("1 mentions of synonyms count as their label",)
 
 
 def test_records_without_synonyms_are_left_alone(many):

@@ -57,9 +57,41 @@ def test_the_longest_end_of_a_path_is_preferred(tree):
 
 
 def test_where_one_image_was_found_does_not_decide_where_the_next_one_is(tree):
-    root = tree("b/x.jpg", "x.jpg", "y.jpg", "c/z.jpg")
+    root = tree("d/x.jpg", "x.jpg", "y.jpg", "c/z.jpg")
     found = [locate(f"/far/b/{name}.jpg", root) for name in "xyzx"]
-    assert found == [Path(root, file) for file in ("b/x.jpg", "y.jpg", "c/z.jpg", "b/x.jpg")]
+    assert found == [Path(root, file) for file in ("x.jpg", "y.jpg", "c/z.jpg", "x.jpg")]
+
+
+@pytest.mark.parametrize("listed", ["dog/3.jpg", "/far/dog/3.jpg", "C:\\far\\dog\\3.jpg"])
+def test_an_image_that_its_folder_lacks_is_not_one_of_the_same_name_elsewhere(tree, listed):
+    root = tree("cat/3.jpg", "3.jpg", "dog/4.jpg")
+    with pytest.raises(DataError, match="no image"):
+        locate(listed, root)
+
+
+def test_an_image_that_its_absolute_folder_lacks_is_not_one_of_the_same_name_elsewhere(tree):
+    root = tree("cat/3.jpg", "dog/4.jpg")
+    with pytest.raises(DataError, match="no image"):
+        locate(f"{root}/dog/3.jpg", root)
+
+
+def test_a_foreign_path_directly_below_the_root_of_a_disk_is_looked_up_by_name(tree):
+    root = tree("cat/none-such-3.jpg")
+    assert locate("/none-such-3.jpg", root) == Path(root, "cat/none-such-3.jpg")
+
+
+def test_a_name_that_several_folders_have_is_an_error_that_names_two(tree):
+    root = tree("cat/3.jpg", "dog/3.jpg")
+    with pytest.raises(
+        DataError, match=r"cat/3\.jpg and .*dog/3\.jpg have the name of '3\.jpg': list images with their"
+    ):
+        locate("3.jpg", root)
+
+
+def test_a_link_to_itself_among_the_folders_is_passed_over(tree):
+    root = tree("cat/3.jpg")
+    Path(root, "loop").symlink_to("loop")
+    assert locate("3.jpg", root) == Path(root, "cat/3.jpg")
 
 
 def test_backslashes_separate_folders(tree):

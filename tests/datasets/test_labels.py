@@ -48,6 +48,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
         ({"a": {"synonyms": [""]}}, "'a': names, prompts and synonyms are texts"),
         ({"a": {"synonyms": ["b"]}, "b": {}}, "'b', a synonym of 'a', already stands for itself"),
         ({"a": {"synonyms": ["x"]}, "b": {"synonyms": ["x"]}}, "'x', a synonym of 'b', already stands for 'a'"),
+        ({"a": {"prompt": "One."}, "b": {"prompt": "One."}}, "'a' and 'b' have the same text 'One.'"),
         ('{"a": {},\n"b": }', "line 2, column 6: broken JSON"),
     ],
 )
@@ -91,6 +92,12 @@ def test_names_that_are_none_are_told_with_the_key(names, said):
     with pytest.raises(DataError) as caught:
         read_names(names, "", "DATASETS.UNSEEN")
     assert said in str(caught.value)
+
+
+def test_a_file_without_names_is_told(tmp_path):
+    (tmp_path / "unseen.txt").write_text("\n \n")
+    with pytest.raises(DataError, match=r"unseen\.txt: there is no label in it"):
+        read_names(("unseen.txt",), str(tmp_path), "DATASETS.UNSEEN")
 
 
 def test_a_name_listed_twice_in_a_file_is_told_with_the_file(tmp_path):

@@ -50,6 +50,16 @@ def test_entries_are_not_changed():
     assert rows == [("f, line 1", "x", ["a", "a"])]
 
 
+def test_labels_are_brought_to_the_composed_form_of_unicode():
+    found = collect(entries(("x", ["cafe\u0301"]), ("y", ["caf\u00e9"])), "f", classes=["cafe\u0301"])
+    assert (found.labels, found.classes) == ((("caf\u00e9",), ("caf\u00e9",)), ("caf\u00e9",))
+
+
+def test_two_spellings_of_one_path_are_one_image():
+    found = collect(entries(("./a/x", ["a"]), ("a/x", ["a"])), "f")
+    assert found.images == ("./a/x",)
+
+
 @pytest.mark.parametrize(
     ("rows", "classes", "named"),
     [

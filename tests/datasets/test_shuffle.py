@@ -15,6 +15,10 @@ def test_the_order_is_fixed_for_all_time():
     assert shuffled("abcdefgh", 0) == ["h", "f", "g", "d", "a", "c", "b", "e"]
 
 
+def test_names_of_files_that_are_no_text_are_shuffled_too():
+    assert sorted(shuffled(["a\udcff", "b"], 0)) == ["a\udcff", "b"]
+
+
 def test_another_seed_gives_another_order():
     assert shuffled(NAMES, 0) != shuffled(NAMES, 1)
 

@@ -12,6 +12,12 @@ def test_ends_of_lines_and_byte_order_mark_are_no_part_of_the_text(tmp_path, con
     assert read_text(tmp_path / "x.txt") == "a\nb"
 
 
+def test_a_binary_file_is_told(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"PK\x03\x04\x00\xff\xe4")
+    with pytest.raises(DataError, match=r"x\.csv: a binary file, not text$"):
+        read_text(tmp_path / "x.csv")
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
