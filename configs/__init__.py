@@ -1,5 +1,6 @@
 """Reading configurations: defaults, then a YAML, then KEY VALUE pairs; unknown keys and wrong types are errors."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +34,42 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if path is not None:
         if Path(path).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
             raise ConfigError(f"the configuration {path} has to be a .yml or .yaml file")
-        with _one_line(path):
-            cfg.merge_from_file(str(path))
+        with _one_line(path), open(path, encoding="utf-8") as file:
+            cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file), cfg))
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with _one_line("the overrides"):
-        cfg.merge_from_list(list(overrides))
+        pairs = zip(overrides[::2], overrides[1::2], strict=True)
+        cfg.merge_from_list([part for key, value in pairs for part in (key, _text_for(value, _default(cfg, key)))])
     _check_loop(cfg)
     cfg.freeze()
+    return cfg
+
+
+def _coerced(node: CfgNode, defaults: CfgNode) -> CfgNode:
+    """The node with whole numbers as floats where the default is one: yacs takes neither for the other."""
+    for key, value in node.items():
+        default = defaults.get(key)
+        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
+            _coerced(value, default)
+        elif isinstance(default, float) and type(value) is int:
+            node[key] = float(value)
+    return node
+
+
+def _text_for(text: str, default: object) -> str:
+    """The text of a value such that yacs reads it as the type of its default: `0` as 0.0, `cat,dog` as two names."""
+    if isinstance(default, float) and re.fullmatch(r"[+-]?\d+", text):
+        return f"{text}.0"
+    if default == () and text and text[0] not in "([":
+        return repr(tuple(part.strip() for part in text.split(",")))
+    return text
+
+
+def _default(cfg: CfgNode, key: str) -> object:
+    """The default of a key, None if there is no such key."""
+    for part in key.split("."):
+        cfg = cfg.get(part) if isinstance(cfg, CfgNode) else None
     return cfg
 
 

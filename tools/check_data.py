@@ -29,7 +29,7 @@ from datasets.formats.release import checksum
 from datasets.images import SHAPES, locate, open_image
 from datasets.records import DataError, Records, some
 from engine import cli
-from engine.atomic import atomic_write
+from engine.atomic import WriteError, atomic_write
 from engine.results import aligned
 
 KEYS = {"train": "TRAIN", "val": "VAL", "test": "TEST", "test_zsl": "TEST_ZSL"}
@@ -173,8 +173,10 @@ def main() -> int:
     parser.add_argument("config", help="YAML in configs/")
     parser.add_argument("--quick", action="store_true", help="only look whether the images are there")
     parser.add_argument("--report", type=Path, help="write all missing and unreadable images to this CSV")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as DATASETS.ROOT_DIR DIR")
-    args = parser.parse_args()
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="such as DATASETS.ROOT_DIR DIR")
+    args = parser.parse_intermixed_args()
+    if args.report and not args.report.absolute().parent.is_dir():
+        raise WriteError(f"--report {args.report}: there is no such folder")
     return check(load_config(args.config, args.opts), decode=not args.quick, report=args.report)
 
 

@@ -7,6 +7,7 @@ validation images, val.json to ROOT/records. docs/data.md says where to get the 
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -86,6 +87,12 @@ def write(lists: Lists, out: Path) -> dict[str, Path]:
     return files
 
 
+def as_published(lists: Lists, published: Published) -> bool:
+    """Whether the test lists have the published sizes."""
+    sizes = ((lists.test, published.test), (lists.test_zsl, published.test_zsl))
+    return all(size is None or size.agrees(len(records.images)) for records, size in sizes)
+
+
 def summary(lists: Lists, published: Published) -> str:
     """A table of the lists beside the published sizes, and what was left out."""
     rows = [["list", "images", "published", "labels", "labels/image"]]
@@ -110,15 +117,21 @@ def prepare(arguments: argparse.Namespace) -> None:
     seed = getattr(module, "SEED", 0) if arguments.seed is None else arguments.seed
     downloads = Downloads(arguments.root, arguments.released)
     lists = module.prepare(downloads, seed=seed, progress=progress, **options)
+    if arguments.released and not any(path.is_relative_to(arguments.released) for path in downloads.used.values()):
+        raise DataError(f"{arguments.released} holds none of the authors' lists of {arguments.benchmark}")
+    published = BY_NAME[NAMES[arguments.benchmark]]
+    lists = lists._replace(origin={**lists.origin, "exact": lists.origin["exact"] and as_published(lists, published)})
     if arguments.present:
         lists = present_only(lists, arguments.root)
     out = arguments.out or arguments.root / "records"
     files = write(lists, out)
-    print(summary(lists, BY_NAME[NAMES[arguments.benchmark]]))
+    print(summary(lists, published))
     print(f"wrote {', '.join(path.name for path in files.values())} to {out}")
-    config, keys = f"configs/{arguments.benchmark}.yml", f"DATASETS.ROOT_DIR {arguments.root}"
+    values = {"ROOT_DIR": arguments.root}
     if arguments.out:
-        keys += "".join(f" DATASETS.{name.upper()} {path.resolve()}" for name, path in files.items() if name != "val")
+        values |= {name.upper(): path.resolve() for name, path in files.items() if name != "val"}
+    keys = " ".join(f"DATASETS.{key} {shlex.quote(str(value))}" for key, value in values.items())
+    config = f"configs/{arguments.benchmark}.yml"
     print(f"next: python tools/check_data.py {config} {keys}")
     print(f"      python train.py --config_file {config} {keys}")
 

@@ -117,12 +117,12 @@ def _files(downloads: Downloads, released: Mapping[str, Records]) -> dict[str, P
 
     files: dict[str, Path | None] = {}
     if "train" not in released:
-        files["train"] = downloads.need("the training annotations", *places("instances_train2014.json"))
+        files["train"] = downloads.need("the annotation file of training images", *places("instances_train2014.json"))
     if "test" not in released:
         files["zsi"] = downloads.find(*places(ZSI))
     files["val"] = downloads.find(*places(VAL))
     if "test" not in released and files["zsi"] is None:
-        files["val"] = downloads.need("the validation annotations", *places(VAL))
+        files["val"] = downloads.need("the annotation file of validation images", *places(VAL))
     return {key: path for key, path in files.items() if path is not None}
 
 
@@ -171,7 +171,9 @@ def _read(path: Path) -> Records:
     records = instances.records_of(_parse(path), path)
     if lacking := {*SEEN, *UNSEEN} - set(records.classes):
         raise DataError(f"{path}: expected {EXPECTED}, but there is no category {some(lacking)}")
-    folder = "train2014" if "train2014" in path.name else "val2014"
+    folder, other = ("train2014", "val2014") if "train2014" in path.name else ("val2014", "train2014")
+    if wrong := [image for image in records.images if image.startswith(f"COCO_{other}_")]:
+        raise DataError(f"{path}: {wrong[0]!r} is an image of {other}: the file is not what its name says")
     return records._replace(images=tuple(f"{folder}/{image}" for image in records.images))
 
 

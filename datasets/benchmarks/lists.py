@@ -55,7 +55,8 @@ def open_vocabulary(
         notes: further notes.
 
     Raises:
-        DataError: if a label is in both parts or in neither list of classes, or a list would be empty.
+        DataError: if a label is in both parts or in neither list of classes, an image is in training and test, or a
+            list would be empty.
     """
     if both := set(seen) & set(unseen):
         raise DataError(f"{some(both)} seen and unseen at once")
@@ -74,6 +75,9 @@ def open_vocabulary(
         (*notes, *losses),
     )
     lists = lists._replace(**released)
+    trained = set(lists.train.images)
+    if both := [image for image in (*lists.test.images, *lists.test_zsl.images) if image in trained]:
+        raise DataError(f"{len(both):,} images are in the training list and in a test list: {some(set(both))}")
     for name in ("train", "test", "test_zsl"):
         if not getattr(lists, name).images:
             raise DataError(f"the {name} list of {train.source} would be empty")

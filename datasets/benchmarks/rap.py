@@ -26,12 +26,15 @@ IMAGE_FOLDERS = ("RAP_dataset", "RAP/RAP_dataset")
 
 
 class Parts(NamedTuple):
-    """Images of training and test; `partition` is their number in the official file, None without it."""
+    """Images of training and test; `partition` is their number in the official file, None without it. `exact`: whether
+    the test images are the authors', and those of that partition.
+    """
 
     train: Records
     test: Records
     released: Released
     partition: int | None
+    exact: bool
     notes: tuple[str, ...]
 
 
@@ -72,7 +75,7 @@ def prepare(
     both = given.train is not None and given.test is not None and partition is None
     path = downloads.find(*ANNOTATION) if both else downloads.need("the annotation of RAPv1", *ANNOTATION)
     if path is None:
-        parts = Parts(given.train, given.test, given, None, ())
+        parts = Parts(given.train, given.test, given, None, True, ())
     else:
         folder = _image_folder(downloads.root)
         options = {"uncertain_is_positive": uncertain == "positive", "merge_skirts": skirts == "merged"}
@@ -104,7 +107,7 @@ def _origin(downloads: Downloads, parts: Parts, uncertain: str, skirts: str) -> 
         "uncertain": uncertain,
         "skirts": skirts,
         "seed": None,
-        "exact": parts.released.test is not None,
+        "exact": parts.exact,
         "sources": downloads.checksums(),
     }
 
@@ -130,10 +133,10 @@ def _parts(annotation: Annotation, given: Released, wanted: int | None) -> Parts
                 f"{overlap:,} images of {given.train.source} are test images of partition {number}: choose another "
                 "partition, or put the authors' test.json beside it"
             )
-        return Parts(given.train, test, given, number, notes)
+        return Parts(given.train, test, given, number, matches, notes)
     if overlap:
         notes = (*notes, f"{overlap:,} training images of partition {number} are test images of the authors: left out")
-    return Parts(train, test, given, number, notes)
+    return Parts(train, test, given, number, matches, notes)
 
 
 def _partition(annotation: Annotation, test: Records | None, wanted: int | None) -> tuple[int, bool, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from configs import load_config
 from datasets.annotations import read_records
 from datasets.benchmarks import multiscene
 from datasets.benchmarks.coco import SEEN, UNSEEN
-from datasets.benchmarks.published import BY_NAME
+from datasets.benchmarks.published import BY_NAME, Size
 from datasets.formats.release import checksum
 from datasets.shuffle import shuffled
 from engine import cli
@@ -49,6 +49,9 @@ def root(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
+    sizes = BY_NAME["COCO_ZS"]._replace(test=Size(2, 2), test_zsl=Size(2, 2))  # those of `root`
+    monkeypatch.setitem(BY_NAME, "COCO_ZS", sizes)
+
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
         code = cli.run(lambda: prepare_data.prepare(prepare_data.parser().parse_args()))
@@ -98,6 +101,20 @@ def test_the_authors_lists_may_lie_elsewhere(run, root, tmp_path):
     (root / "annotations" / "test_65_filtered.json").rename(tmp_path / "theirs" / "test_65_filtered.json")
     _, said, _ = run("coco", "--root", root, "--released", tmp_path / "theirs")
     assert "are known to be those of the paper" in said
+
+
+def test_test_lists_of_another_size_are_not_the_papers(run, root, monkeypatch):
+    monkeypatch.setitem(BY_NAME, "COCO_ZS", BY_NAME["COCO_ZS"]._replace(test=Size(3, 3)))
+    _, said, _ = run("coco", "--root", root)
+    assert "are NOT known to be those of the paper" in said
+    assert read_records("records/test.json", str(root)).origin["exact"] is False
+
+
+def test_a_folder_of_released_lists_without_any_is_an_error(run, root, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    code, _, error = run("coco", "--root", root, "--released", tmp_path / "theirs")
+    assert code == 2
+    assert "holds none of the authors' lists of coco" in error
 
 
 def test_the_printed_commands_fit_the_configuration(run, root, tmp_path):

@@ -100,6 +100,13 @@ def test_a_label_in_both_parts_is_an_error():
         lists(unseen=("bus", "dog"))
 
 
+@pytest.mark.parametrize("name", ["test", "test_zsl"])
+def test_an_image_of_training_and_test_is_an_error(name):
+    theirs = records({"6": "bus"}, classes=("bus", "tram"))
+    with pytest.raises(DataError, match="1 images are in the training list and in a test list: '6'"):
+        lists(released={name: theirs})
+
+
 def test_a_seen_label_that_the_training_images_do_not_know_is_an_error():
     with pytest.raises(DataError, match=r"train\.json does not know the label 'fox'"):
         lists(seen=("cat", "fox"))
@@ -114,8 +121,8 @@ def test_an_unseen_label_that_the_test_images_do_not_know_is_an_error():
     ("name", "options"),
     [
         ("train", {"train": records({"1": "tree"}, source="train.json")}),
-        ("test", {"test": records({"1": "tree"})}),
-        ("test_zsl", {"test": records({"1": "dog"})}),
+        ("test", {"test": records({"a": "tree"})}),
+        ("test_zsl", {"test": records({"a": "dog"})}),
         ("train", {"released": {"train": records({})}}),
     ],
 )

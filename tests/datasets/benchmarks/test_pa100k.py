@@ -183,7 +183,8 @@ def test_the_real_test_list_goes_through_unchanged(tmp_path):
 @pytest.mark.skipif(not RELEASED.is_dir(), reason="the released annotation files are not here")
 def test_the_real_test_frequencies_give_the_papers_seen_labels(tmp_path):
     content = json.loads((RELEASED / "PA100K" / "test.json").read_text())
-    release(tmp_path, train=(content["images"], content["classes"]), test=(content["images"], content["classes"]))
+    train = [[f"train-{i}.png", row] for i, (_, row) in enumerate(content["images"])]
+    release(tmp_path, train=(train, content["classes"]), test=(content["images"], content["classes"]))
     lists = prepare(tmp_path)
     counts = Counter(label for _, row in content["images"] for label in row)
     assert set(lists.train.classes) == {name for name, _ in counts.most_common(16)} == set(SEEN)

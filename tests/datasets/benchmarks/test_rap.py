@@ -316,7 +316,8 @@ def test_the_real_test_list_goes_through_unchanged_and_finds_its_partition(tmp_p
 @pytest.mark.skipif(not RELEASED.is_dir(), reason="the released annotation files are not here")
 def test_the_real_test_frequencies_give_the_seen_labels_but_for_the_last(tmp_path):
     content = json.loads((RELEASED / "RAP" / "test.json").read_text())
-    release(tmp_path, train=(content["images"], content["classes"]), test=(content["images"], content["classes"]))
+    train = [[f"train-{i}.png", row] for i, (_, row) in enumerate(content["images"])]
+    release(tmp_path, train=(train, content["classes"]), test=(content["images"], content["classes"]))
     lists = prepare(tmp_path)
     assert set(lists.train.classes) ^ set(SEEN) == {"Hand Bag", "Tight"}
     assert noted(lists, "at ranks").endswith("34 Talking 260, 35 Hand Bag 255, 36 Tight 252, 37 Plastic Bag 222")
