@@ -75,6 +75,7 @@ def test(cfg: CfgNode) -> None:
     path = checkpoint_path(cfg)
     content = load_checkpoint(path)
     splits = build_splits(cfg, train_needed=False)
+    print(splits)
     vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT, splits)
     if list(vocabulary.seen) != content["seen"]:
         warnings.warn(

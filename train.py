@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from configs import ConfigError, load_config
 from datasets import build_splits, build_test, build_train
-from datasets.compose import Splits, fingerprint
+from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
@@ -171,14 +171,6 @@ def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def describe(splits: Splits) -> str:
-    """Images and labels, and what was left out of them."""
-    lists = {"training": splits.train, "validation": splits.val, "test": splits.test}
-    sizes = ", ".join(f"{len(records.images):,} {name}" for name, records in lists.items() if records is not None)
-    seen, unseen = (len(part) for part in splits.vocabulary)
-    return "\n".join([f"data: {sizes} images; {seen} seen and {unseen} unseen labels", *splits.notes])
-
-
 def resumable(output_dir: str, resume: str) -> Path | None:
     """The run folder that --resume asks for; None where "auto" finds no run that was begun."""
     folder = newest_run(output_dir, CHECKPOINT) if resume == "auto" else Path(resume)
@@ -190,7 +182,7 @@ def resumable(output_dir: str, resume: str) -> Path | None:
 def train(cfg: CfgNode, resume: str | None) -> None:
     """One run from its first or its interrupted step to its last."""
     run = Run(cfg)
-    print(describe(run.splits))
+    print(run.splits)
     folder = resumable(cfg.OUTPUT_DIR, resume) if resume else None
     if folder is not None:
         run.restore(folder / CHECKPOINT)

@@ -61,8 +61,8 @@ def _text_for(text: str, default: object) -> str:
     """The text of a value such that yacs reads it as the type of its default: `0` as 0.0, `cat,dog` as two names."""
     if isinstance(default, float) and re.fullmatch(r"[+-]?\d+", text):
         return f"{text}.0"
-    if default == () and text and text[0] not in "([":
-        return repr(tuple(part.strip() for part in text.split(",")))
+    if default == () and not text.startswith(("(", "[")):
+        return repr(tuple(part.strip() for part in text.split(",") if part.strip()))
     return text
 
 

@@ -95,6 +95,7 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
     Raises:
         DataError: in one line that names the file or the key.
     """
+    from datasets.images import require_images
     from datasets.loader import MultiLabelDataset, train_loader
     from datasets.transforms import train_transform
 
@@ -115,8 +116,10 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
+    records = _first(cfg, splits.train)
+    require_images(records.images, folder)
     dataset = MultiLabelDataset(
-        _first(cfg, splits.train),
+        records,
         splits.vocabulary.seen,
         transform,
         folder,
@@ -148,6 +151,7 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
     Raises:
         DataError: in one line that names the file or the key.
     """
+    from datasets.images import require_images
     from datasets.loader import MultiLabelDataset, test_loader
     from datasets.records import DataError
     from datasets.splits import restrict
@@ -165,8 +169,11 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
 
     def protocol(images: Records, names: tuple[str, ...]) -> Protocol:
+        chosen = _first(cfg, images)
+        if not cfg.DATALOADER.SKIP_BROKEN:
+            require_images(chosen.images, folder)
         dataset = MultiLabelDataset(
-            _first(cfg, images),
+            chosen,
             names,
             transform,
             folder,

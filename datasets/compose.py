@@ -47,6 +47,13 @@ class Splits(NamedTuple):
     texts: Mapping[str, str]
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Numbers of images and labels, and the notes, in a line each."""
+        lists = {"training": self.train, "validation": self.val, "test": self.test}
+        sizes = ", ".join(f"{len(records.images):,} {name}" for name, records in lists.items() if records is not None)
+        seen, unseen = (len(part) for part in self.vocabulary)
+        return "\n".join([f"data: {sizes} images; {seen} seen and {unseen} unseen labels", *self.notes])
+
 
 def compose(
     train: Records | None,

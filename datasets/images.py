@@ -8,6 +8,7 @@ import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps
 from datasets import shapes
 from datasets.records import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "require_images"]
 
 SHAPES = "shapes:"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -76,6 +77,24 @@ def _folders(parent: str, root: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if named := tuple(dict.fromkeys(end for end in ends if os.path.isdir(end))):
         return named, ()
     return (root,), _subfolders(root)
+
+
+def require_images(images: Sequence[str], root: str) -> None:
+    """Looks for every image, without opening any.
+
+    Raises:
+        DataError: saying how many are missing and naming the first.
+    """
+    missing = []
+    for image in images:
+        if not image.startswith(SHAPES):
+            try:
+                locate(image, root)
+            except DataError as error:
+                missing.append(error)
+    if missing:
+        many = f"{len(missing):,} of {len(images):,} images are missing; tools/check_data.py lists them; the first: "
+        raise DataError(f"{many if len(missing) > 1 else ''}{missing[0]}")
 
 
 @lru_cache(maxsize=64)

@@ -251,3 +251,22 @@ def test_the_local_temperature_is_the_releases_or_a_tenth_over_the_seen_labels(n
     cfg = load_config(CONFIGS / f"{name}.yml", small)
     model = build_model(cfg, load_towers(cfg), seen=seen)
     assert model.local_temperature.item() == pytest.approx(temperature)
+
+
+def test_a_whole_number_is_a_float_where_one_is_wanted(written):
+    assert load_config(overrides=["DATASETS.VAL_FRACTION", "0"]).DATASETS.VAL_FRACTION == 0.0
+    cfg = load_config(written("DATASETS:\n  VAL_FRACTION: 0\nSOLVER:\n  BASE_LR: 1"))
+    assert (cfg.SOLVER.BASE_LR, type(cfg.DATASETS.VAL_FRACTION)) == (1.0, float)
+
+
+def test_a_float_is_no_whole_number():
+    assert "SOLVER.SEED" in message(overrides=["SOLVER.SEED", "1.5"])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("cat", ("cat",)), ("cat, traffic light", ("cat", "traffic light")), ("unseen.txt", ("unseen.txt",)),
+     ("('cat', 'tie')", ("cat", "tie")), ('["a, b"]', ("a, b",)), ("", ())],
+)  # fmt: skip
+def test_labels_on_the_command_line_need_no_quotes(text, names):
+    assert names == load_config(overrides=["DATASETS.UNSEEN", text]).DATASETS.UNSEEN

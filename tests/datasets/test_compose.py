@@ -258,3 +258,10 @@ def test_synonyms_become_their_label_once():
 
 def test_records_without_synonyms_are_left_alone(many):
     assert canonical(many, {"couch": "sofa"}) is many
+
+
+def test_splits_print_their_sizes_and_notes(many):
+    splits = composed(many, test_fraction=0.1, choice=LabelChoice((), ("e",), "files", 0.3, 0))
+    first, *rest = str(splits).splitlines()
+    assert first == f"data: {len(splits.train.images)} training, 10 test images; 4 seen and 1 unseen labels"
+    assert tuple(rest) == splits.notes

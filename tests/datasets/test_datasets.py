@@ -301,3 +301,23 @@ def test_turning_photographs_upright_is_a_key(root, rotation):
     image = next(iter(build_test(cfg, "test").protocols["GZSL"].loader)).images[0, 0]
     white_below, white_on_the_right = image[0, 0] < image[1, 0], image[0, 0] < image[0, 1]
     assert (white_below.item(), white_on_the_right.item()) == (rotation, not rotation)
+
+
+@pytest.mark.parametrize(
+    ("part", "count", "build"),  # three of the test images have an unseen label
+    [("train", 6, build_train), ("test", 3, lambda cfg: build_test(cfg, "test"))],
+    ids=["train", "test"],
+)
+def test_missing_images_are_told_before_anything_runs(root, part, count, build):
+    for i in (1, 2):
+        (root / "pictures" / part / f"{part}{i}.png").unlink()
+    with pytest.raises(DataError, match=rf"^2 of {count} images are missing"):
+        build(config(root))
+
+
+def test_a_cut_without_unseen_labels_leaves_zsl_out(own):
+    seed = next(s for s in range(99) if not {"p0.png", "p23.png", "p6.png", "p29.png", "p12.png"} & set(
+        build_splits(own_config(own, "DATASETS.SPLIT_SEED", s)).test.images))  # fmt: skip
+    cfg = own_config(own, "DATASETS.SPLIT_SEED", seed, "DATASETS.UNSEEN", "d")
+    assert build_test(cfg, "test").protocols.keys() == {"GZSL"}
+    assert "there is no ZSL" in build_splits(cfg).notes[-1]

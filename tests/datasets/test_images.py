@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datasets import shapes
-from datasets.images import locate, open_image
+from datasets.images import locate, open_image, require_images
 from datasets.records import DataError
 
 FOREIGN = "/mnt/nas/someone/COCO/trainval2014/COCO_val2014_000000331627.jpg"
@@ -363,3 +363,19 @@ def test_a_scene_of_shapes_is_drawn():
 def test_a_scene_that_does_not_exist_is_an_error(reference):
     with pytest.raises(DataError, match="shapes"):
         open_image(reference, "")
+
+
+def test_images_that_are_all_there_pass(tree):
+    root = tree("a/x.jpg", "y.jpg")
+    require_images(["a/x.jpg", "y.jpg", "shapes:test/1"], root)
+
+
+def test_missing_images_are_counted_and_the_first_is_named(tree):
+    root = tree("a/x.jpg")
+    with pytest.raises(DataError, match=r"^2 of 3 images are missing; .*check_data\.py.*: no image 'a/q\.jpg'"):
+        require_images(["a/x.jpg", "a/q.jpg", "a/r.jpg"], root)
+
+
+def test_one_missing_image_is_named(tree):
+    with pytest.raises(DataError, match=r"^no image 'a/q\.jpg'"):
+        require_images(["a/x.jpg", "a/q.jpg"], tree("a/x.jpg"))

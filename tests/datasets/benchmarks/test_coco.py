@@ -320,3 +320,10 @@ def test_the_official_files_and_the_authors_test_lists_give_the_published_number
     assert [len(records.images) for records in lists[:3]] == [44_909, 6_392, 2_729]
     assert [len(records.classes) for records in lists[:3]] == [48, 65, 17]
     assert lists.origin["exact"]
+
+
+@pytest.mark.parametrize(("split", "other"), [("train2014", "val2014"), ("val2014", "train2014")])
+def test_a_file_under_the_name_of_the_other_part_is_refused(root, split, other):
+    root.write(f"annotations/instances_{split}.json", instances(TRAIN, other))
+    with pytest.raises(DataError, match=rf"instances_{split}\.json: 'COCO_{other}_0+9\.jpg' is an image of {other}"):
+        root.prepare()
