@@ -48,17 +48,20 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 def _coerced(node: CfgNode, defaults: CfgNode) -> CfgNode:
     """The node with whole numbers as floats where the default is one: yacs takes neither for the other."""
+    coerced = CfgNode()
     for key, value in node.items():
         default = defaults.get(key)
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            _coerced(value, default)
-        elif isinstance(default, float) and type(value) is int:
-            node[key] = float(value)
-    return node
+            coerced[key] = _coerced(value, default)
+        else:
+            coerced[key] = float(value) if isinstance(default, float) and type(value) is int else value
+    return coerced
 
 
-def _text_for(text: str, default: object) -> str:
+def _text_for(text: object, default: object) -> object:
     """The text of a value such that yacs reads it as the type of its default: `0` as 0.0, `cat,dog` as two names."""
+    if not isinstance(text, str):
+        return text
     if isinstance(default, float) and re.fullmatch(r"[+-]?\d+", text):
         return f"{text}.0"
     if default == () and not text.startswith(("(", "[")):
