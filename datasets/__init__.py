@@ -57,7 +57,8 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
     Raises:
         DataError: in one line that names the file or the key.
     """
-    from datasets.compose import LabelChoice, compose
+    from datasets.choice import LabelChoice
+    from datasets.compose import compose
     from datasets.labels import read_names
 
     image_folder(cfg)  # a wrong ROOT_DIR is better told of than each file that is not in it

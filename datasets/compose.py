@@ -1,34 +1,17 @@
-"""From annotation lists to what trains, validates and tests, and to the labels that are seen and unseen."""
+"""From annotation lists to what trains, validates and tests."""
 
 import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
+from datasets.choice import LabelChoice, choose, given
 from datasets.records import DataError, Records, some
 from datasets.shuffle import shuffled
-from datasets.splits import Vocabulary, most_frequent, restrict, vocabulary, without
+from datasets.splits import Vocabulary, restrict, vocabulary, without
 
-__all__ = ["CHOICES", "LabelChoice", "Splits", "canonical", "compose", "cut", "fingerprint"]
-
-CHOICES = ("files", "frequent", "random", "none")
-
-
-class LabelChoice(NamedTuple):
-    """Which labels are seen and unseen.
-
-    `seen` and `unseen` are names; if only one is given, the other is all the rest. If none is, `how` decides:
-    "files": the classes of the lists; "frequent": seen are the labels that most training images have; "random": drawn
-    by `seed`; "none": all labels are seen. `fraction` of the labels become unseen.
-    """
-
-    seen: tuple[str, ...]
-    unseen: tuple[str, ...]
-    how: str
-    fraction: float
-    seed: int
+__all__ = ["Splits", "canonical", "compose", "cut", "fingerprint"]
 
 
 class Splits(NamedTuple):
@@ -84,7 +67,7 @@ def compose(
         DataError: naming the key, if the settings contradict each other or a list would be empty.
     """
     if train is None:
-        labels = vocabulary(None, test, test_zsl) if not (choice.seen or choice.unseen) else _given(choice, [test])
+        labels = vocabulary(None, test, test_zsl) if not (choice.seen or choice.unseen) else given(choice, [test])
         return Splits(labels, None, val, test, test_zsl, texts, test.notes)
     if test is None and not test_fraction:
         raise DataError("DATASETS.TEST is empty: set it to an annotation file, or DATASETS.TEST_FRACTION")
@@ -92,7 +75,7 @@ def compose(
     notes = [f"{records.source}: {note}" for records in _distinct(train, val, test, test_zsl) for note in records.notes]
     rest, parts = cut(train, shares, seed)
     val, test = val or parts["VAL"], test or parts["TEST"]
-    labels = _labels(rest, test, test_zsl, choice)
+    labels = choose(rest, test, test_zsl, choice)
     clean = without(rest, labels.unseen)
     if left_out := len(rest.images) - len(clean.images):
         notes.append(f"{left_out:,} of {len(rest.images):,} training images have an unseen label and are left out")
@@ -167,49 +150,6 @@ def _subset(records: Records, images: Collection[str]) -> Records:
 def _distinct(*lists: Records | None) -> list[Records]:
     """One of the lists for each file."""
     return list({records.source: records for records in lists if records is not None}.values())
-
-
-def _labels(train: Records, test: Records, test_zsl: Records | None, choice: LabelChoice) -> Vocabulary:
-    if choice.seen or choice.unseen:
-        if test_zsl:
-            raise DataError("DATASETS.TEST_ZSL names the unseen labels already: leave SEEN and UNSEEN empty")
-        return _given(choice, [train, test])
-    if choice.how not in CHOICES:
-        raise DataError(f"DATASETS.CHOOSE is {choice.how!r}; it has to be one of {', '.join(CHOICES)}")
-    if choice.how == "files":
-        return vocabulary(train, test, test_zsl)
-    if test_zsl:
-        raise DataError("DATASETS.TEST_ZSL names the unseen labels already: set DATASETS.CHOOSE files")
-    classes = tuple(dict.fromkeys((*train.classes, *test.classes)))
-    unseen = 0 if choice.how == "none" else round(choice.fraction * len(classes))
-    if not 0 <= unseen < len(classes) or (choice.how != "none" and not unseen):
-        raise DataError(
-            f"DATASETS.UNSEEN_FRACTION {choice.fraction} makes {unseen} of {len(classes)} labels unseen: there have to "
-            "be labels of both kinds (DATASETS.CHOOSE none: all are seen)"
-        )
-    counted = train._replace(classes=classes)
-    ordered = shuffled(classes, choice.seed) if choice.how == "random" else most_frequent(counted, len(classes))
-    seen = ordered[: len(classes) - unseen]
-    return Vocabulary(tuple(sorted(seen)), tuple(sorted(set(classes) - set(seen))))
-
-
-def _given(choice: LabelChoice, lists: Sequence[Records]) -> Vocabulary:
-    known = {name for records in lists for name in records.classes}
-    for key, names in (("SEEN", choice.seen), ("UNSEEN", choice.unseen)):
-        for name in names:
-            if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {some(known)}"
-                raise DataError(f"DATASETS.{key}: {lists[0].source} has no label {name!r}; {hint}")
-    seen, unseen = set(choice.seen), set(choice.unseen)
-    if both := seen & unseen:
-        raise DataError(f"{some(both)} in DATASETS.SEEN and in DATASETS.UNSEEN: seen or unseen?")
-    seen, unseen = seen or known - unseen, unseen or known - seen
-    if not seen or not unseen:
-        raise DataError(
-            f"DATASETS.{'UNSEEN' if unseen else 'SEEN'}: every label is named, so none is left for the rest"
-        )
-    return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
 
 
 def _in_neither(records: Records, labels: Vocabulary) -> list[str]:

@@ -2,7 +2,8 @@ import random
 
 import pytest
 
-from datasets.compose import LabelChoice, canonical, compose, cut, fingerprint
+from datasets.choice import LabelChoice
+from datasets.compose import canonical, compose, cut, fingerprint
 from datasets.records import DataError, Records
 
 FILES = LabelChoice((), (), "files", 0.3, 0)
