@@ -212,8 +212,7 @@ def _first(cfg: CfgNode, records: Records) -> Records:
 
     if cfg.DATASETS.SUBSET < 0:
         raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
-    first = slice(cfg.DATASETS.SUBSET or None)
-    return records._replace(images=records.images[first], labels=records.labels[first])
+    return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
 
 
 def _root(cfg: CfgNode) -> str:

@@ -1,12 +1,11 @@
 """From the name of an annotation file or folder to its records: finds out which format it has."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from datasets import shapes
 from datasets.formats import instances, release, table, textfiles, voc
+from datasets.formats.text import parse_json
 from datasets.images import SHAPES
 from datasets.records import DataError, MissingFileError, Records
 
@@ -59,7 +58,7 @@ def _read(path: Path, separator: str) -> Records:
     if kind == ".txt" and voc.is_image_set(path):
         return voc.read_image_set(path)
     if kind == ".json" or not path.exists():
-        content = _parse(path)
+        content = parse_json(path.read_text(encoding="utf-8-sig"), path)
         return instances.records_of(content, path) if instances.is_coco(content) else release.records_of(content, path)
     raise DataError(
         f"{path}: {kind or 'a file without a suffix'} is no annotation format; there are .json, .csv, .tsv, a VOC "
@@ -75,13 +74,3 @@ def _shapes_records(source: str) -> Records:
     _, size, classes = shapes.SPLITS[split]
     images = tuple(f"{source}/{i}" for i in range(size))
     return Records(images, tuple(shapes.scene_labels(split, i) for i in range(size)), classes, source)
-
-
-def _parse(path: Path) -> Any:
-    """What the JSON file holds."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: JSON nested too deeply to be an annotation file") from error

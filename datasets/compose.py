@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from datasets.choice import LabelChoice, choose, given
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, some, told
 from datasets.shuffle import shuffled
 from datasets.splits import Vocabulary, restrict, vocabulary, without
 
@@ -72,7 +72,7 @@ def compose(
     if test is None and not test_fraction:
         raise DataError("DATASETS.TEST is empty: set it to an annotation file, or DATASETS.TEST_FRACTION")
     shares = {"VAL": 0.0 if val else val_fraction, "TEST": 0.0 if test else test_fraction}
-    notes = [f"{records.source}: {note}" for records in _distinct(train, val, test, test_zsl) for note in records.notes]
+    notes = list(told(_distinct(train, val, test, test_zsl)))
     rest, parts = cut(train, shares, seed)
     val, test = val or parts["VAL"], test or parts["TEST"]
     labels = choose(rest, test, test_zsl, choice)
@@ -142,9 +142,7 @@ def _below(images: Sequence[str]) -> dict[str, str]:
 def _subset(records: Records, images: Collection[str]) -> Records:
     """Some images, in the order of the list."""
     wanted = set(images)
-    kept = [i for i, image in enumerate(records.images) if image in wanted]
-    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
-    return records._replace(images=images, labels=labels)
+    return records.rows(i for i, image in enumerate(records.images) if image in wanted)
 
 
 def _distinct(*lists: Records | None) -> list[Records]:

@@ -5,11 +5,11 @@ hat."}}`. `name` stands in the template instead of the label, `prompt` is the wh
 spellings of the label in annotation files. Labels that are not mentioned take the template.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datasets.formats.text import parse_json
 from datasets.records import DataError, MissingFileError
 
 __all__ = ["LabelNotes", "read_labels", "read_names"]
@@ -38,7 +38,7 @@ def read_labels(path: Path, template: str) -> LabelNotes:
     """
     texts: dict[str, str] = {}
     synonyms: dict[str, str] = {}
-    content = _parse(path)
+    content = parse_json(_text(path), path)
     for label, entry in _entries(content, path):
         if "prompt" in entry or "name" in entry:
             texts[label] = entry["prompt"] if "prompt" in entry else template.format(entry["name"])
@@ -88,13 +88,6 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(spellings, list) or not all(isinstance(w, str) and w.strip() for w in words + spellings):
             raise DataError(f"{path}: {label!r}: names, prompts and synonyms are texts and not empty")
         yield label, entry
-
-
-def _parse(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "some"]
+__all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "some", "told"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -33,6 +33,11 @@ class Records(NamedTuple):
     source: str
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = NOTHING
+
+    def rows(self, chosen: Iterable[int]) -> "Records":
+        """The images at these positions, in this order, with all their labels."""
+        chosen = tuple(chosen)
+        return self._replace(images=tuple(self.images[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen))
 
 
 class Entry(NamedTuple):
@@ -106,6 +111,11 @@ def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
             raise DataError(f"{source}: classes[{i}]: {name!r} is listed twice")
         classes[name] = None
     return classes
+
+
+def told(lists: Iterable[Records]) -> tuple[str, ...]:
+    """What reading the lists merged or left out, with the names of their files."""
+    return tuple(f"{records.source}: {note}" for records in lists for note in records.notes)
 
 
 def some(names: Iterable[str]) -> str:

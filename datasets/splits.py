@@ -79,9 +79,7 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
 def without(records: Records, names: Collection[str]) -> Records:
     """The images that have none of the labels in `names`, with all their labels."""
     avoided = frozenset(names)
-    kept = [i for i, row in enumerate(records.labels) if avoided.isdisjoint(row)]
-    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
-    return records._replace(images=images, labels=labels)
+    return records.rows(i for i, row in enumerate(records.labels) if avoided.isdisjoint(row))
 
 
 def most_frequent(records: Records, count: int) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from configs import load_config
 from datasets import build_splits, image_folder
 from datasets.annotations import read_records
-from datasets.benchmarks.published import BY_NAME, Published
+from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.compose import Splits
 from datasets.formats.release import checksum
 from datasets.images import SHAPES, locate, open_image
@@ -88,10 +88,10 @@ def table(lists: dict[str, Records], published: Published | None, problems: dict
     head = ["list", "images", "published", "labels", "labels/image", "no label", "labels without image", "missing"]
     rows = [[*head, "unreadable"]]
     for name, records in lists.items():
-        size, count = getattr(published, name, None), len(records.images)
+        count = len(records.images)
         kinds = [problems[image].kind for image in records.images if image in problems]
         rows.append([
-            name, f"{count:,}", "-" if size is None else f"{size} {'agrees' if size.agrees(count) else 'DIFFERS'}",
+            name, f"{count:,}", compared(getattr(published, name, None), count),
             f"{len(records.classes):,}", f"{sum(map(len, records.labels)) / max(count, 1):.3f}",
             f"{sum(not row for row in records.labels):,}", f"{len(without_image(records)):,}",
             f"{kinds.count('missing'):,}", f"{kinds.count('unreadable'):,}" if decode else "not checked",

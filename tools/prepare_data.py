@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.benchmarks.downloads import Downloads
 from datasets.benchmarks.lists import Lists
-from datasets.benchmarks.published import BY_NAME, Published
+from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.formats.release import dump
 from datasets.images import locate
 from datasets.records import DataError, Records
@@ -49,9 +49,7 @@ def present_only(lists: Lists, root: Path) -> Lists:
         records: Records | None = getattr(lists, name)
         if records is not None:
             there = [i for i, image in enumerate(progress(records.images, f"{name}: images")) if _exists(image, root)]
-            kept[name] = records._replace(
-                images=tuple(records.images[i] for i in there), labels=tuple(records.labels[i] for i in there)
-            )
+            kept[name] = records.rows(there)
             notes.append(f"{name}: {len(records.images) - len(there):,} images are not there and are left out")
             if not there:
                 raise DataError(f"none of the images of the {name} list are below {root}: docs/data.md has the tree")
@@ -99,10 +97,9 @@ def summary(lists: Lists, published: Published) -> str:
     for name in LISTS:
         records: Records | None = getattr(lists, name)
         if records is not None:
-            size = getattr(published, name, None)
             density = sum(map(len, records.labels)) / len(records.images)
             count = len(records.images)
-            said = "-" if size is None else f"{size} {'agrees' if size.agrees(count) else 'DIFFERS'}"
+            said = compared(getattr(published, name, None), count)
             rows.append([name, f"{count:,}", said, str(len(records.classes)), f"{density:.3f}"])
     origin = f"rule: {lists.origin['rule']}"
     known = "" if lists.origin["exact"] else "NOT "

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.benchmarks.downloads import Downloads, Progress, plain
-from datasets.benchmarks.lists import Lists, open_vocabulary, told
+from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.released import differing, file_name
 from datasets.formats import instances
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, some, told
 from datasets.shuffle import shuffled
 from datasets.splits import restrict
 
@@ -144,15 +144,13 @@ def _substitute(official: Records, seed: int) -> TestImages:
     """As large a part of val2014 as that of the paper."""
     count = round(len(official.images) * SAMPLE / VAL2014)
     drawn = set(shuffled([file_name(image) for image in official.images], seed)[:count])
-    pairs = zip(official.images, official.labels, strict=True)
-    rows = [(image, row) for image, row in pairs if file_name(image) in drawn]
+    sample = official.rows(i for i, image in enumerate(official.images) if file_name(image) in drawn)
     note = (
         "the 6,392 and 2,729 test images of the paper cannot be derived from the annotations, only "
         f"test_65_filtered.json of the authors or {ZSI} makes them exact; the test images are {count:,} of val2014 "
         f"drawn with seed {seed} instead, and numbers on them are not comparable to published ones"
     )
-    images, labels = tuple(image for image, _ in rows), tuple(row for _, row in rows)
-    return TestImages("substitute", official._replace(images=images, labels=labels), 0, (note,))
+    return TestImages("substitute", sample, 0, (note,))
 
 
 def _odd_zsl_images(test: Records, released: Mapping[str, Records]) -> int:

@@ -1,13 +1,13 @@
 """The files of an unpacked download: found by candidate names, remembered with their checksums."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from datasets.formats import release
-from datasets.records import DataError, MissingFileError, Records
+from datasets.formats.text import parse_json, read_text
+from datasets.records import MissingFileError, Records
 
 __all__ = ["Downloads", "Progress", "plain"]
 
@@ -67,7 +67,7 @@ class Downloads:
             DataError: if a file of that name is not in their format.
         """
         for path in (folder / name for folder in self.released_folders for name in names):
-            if path.is_file() and not (records := _released(path)).origin:
+            if path.is_file() and not (records := release.records_of(parse_json(read_text(path), path), path)).origin:
                 self.used[path.name if path.parent == self.root else f"{path.parent.name}/{path.name}"] = path
                 return records
         return None
@@ -75,14 +75,6 @@ class Downloads:
     def checksums(self) -> dict[str, str]:
         """SHA-256 of every file that was handed out, by its name below the root."""
         return {name: _sha256(path) for name, path in sorted(self.used.items())}
-
-
-def _released(path: Path) -> Records:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{path}: broken JSON: {error}") from error
-    return release.records_of(content, path)
 
 
 def _sha256(path: Path) -> str:

@@ -1,12 +1,12 @@
 """The lists of an open-vocabulary benchmark, cut from official annotations by the paper's rule."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from datasets.records import NOTHING, DataError, Records, some
 from datasets.splits import restrict, without
 
-__all__ = ["Lists", "open_vocabulary", "told"]
+__all__ = ["Lists", "open_vocabulary"]
 
 
 class Lists(NamedTuple):
@@ -82,11 +82,6 @@ def open_vocabulary(
         if not getattr(lists, name).images:
             raise DataError(f"the {name} list of {train.source} would be empty")
     return lists
-
-
-def told(files: Iterable[Records]) -> tuple[str, ...]:
-    """What reading the files merged or left out, with their names."""
-    return tuple(f"{records.source}: {note}" for records in files for note in records.notes)
 
 
 def _training_losses(train: Records, seen: Sequence[str], unseen: Sequence[str]) -> str:

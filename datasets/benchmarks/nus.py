@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from datasets.benchmarks import nus_role
 from datasets.benchmarks.downloads import Downloads, Progress, plain
-from datasets.benchmarks.lists import Lists, open_vocabulary, told
+from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.nus_photos import PhotoIndex, photos_on_disk, scan
 from datasets.benchmarks.nus_tables import CONCEPTS, SEEN, find_names, need_names, read_part
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, some, told
 from datasets.splits import restrict
 
 __all__ = ["SPLITS", "TEST_IMAGES", "prepare"]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["BY_NAME", "Published", "Size"]
+__all__ = ["BY_NAME", "Published", "Size", "compared"]
 
 
 class Size(NamedTuple):
@@ -17,6 +17,11 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.least:,}" if self.least == self.most else f"{self.least // 1000}K"
+
+
+def compared(size: Size | None, count: int) -> str:
+    """The published size and whether a list of `count` images agrees with it, for a table."""
+    return "-" if size is None else f"{size} {'agrees' if size.agrees(count) else 'DIFFERS'}"
 
 
 class Published(NamedTuple):

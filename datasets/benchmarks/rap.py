@@ -119,7 +119,7 @@ def _parts(annotation: Annotation, given: Released, wanted: int | None) -> Parts
     if wanted is not None and not matches and given.test is not None:
         notes = (*notes, f"the authors' lists are left out: partition {wanted} has other test images")
         given = Released(None, None, None)
-    train, test = (annotation.part(rows) for rows in annotation.partitions[number])
+    train, test = (annotation.records.rows(rows) for rows in annotation.partitions[number])
     lists = [records for records in (given.train, given.test) if records is not None]
     notes = (*notes, *(comparison(records, annotation.records) for records in lists))
     if given.test is not None:

@@ -50,11 +50,6 @@ class Annotation(NamedTuple):
     partitions: tuple[Partition, ...]
     uncertain: int
 
-    def part(self, rows: tuple[int, ...]) -> Records:
-        """The records of these rows."""
-        images, labels = (tuple(column[i] for i in rows) for column in (self.records.images, self.records.labels))
-        return self.records._replace(images=images, labels=labels)
-
 
 def read(path: Path, folder: str, *, uncertain_is_positive: bool, merge_skirts: bool) -> Annotation:
     """The annotation, with the names of the release.

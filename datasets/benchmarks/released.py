@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from datasets.benchmarks.downloads import Downloads
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, some, told
 
 __all__ = ["Released", "comparison", "differing", "file_name", "find_released", "without_images"]
 
@@ -26,8 +26,7 @@ class Released(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """What reading the lists merged."""
-        lists = [records for records in (self.train, self.test) if records is not None]
-        return tuple(f"{records.source}: {note}" for records in lists for note in records.notes)
+        return told(records for records in (self.train, self.test) if records is not None)
 
 
 def find_released(downloads: Downloads, folder: str, classes: Sequence[str], seen: int) -> Released:
@@ -77,9 +76,7 @@ def comparison(given: Records, official: Records) -> str:
 def without_images(records: Records, others: Iterable[str]) -> Records:
     """The records without the images that have the file name of one of the others."""
     names = set(map(file_name, others))
-    kept = [i for i, image in enumerate(records.images) if file_name(image) not in names]
-    images, labels = (tuple(column[i] for i in kept) for column in (records.images, records.labels))
-    return records._replace(images=images, labels=labels)
+    return records.rows(i for i, image in enumerate(records.images) if file_name(image) not in names)
 
 
 def file_name(image: str) -> str:

@@ -1,12 +1,14 @@
 """Text of users' own files: its encoding, its lines, and what separates labels in it."""
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from datasets.records import DataError
 
-__all__ = ["labels_in", "read_text", "separator_of"]
+__all__ = ["labels_in", "parse_json", "read_text", "separator_of"]
 
 AUTO = "auto"
 SEPARATORS = ("|", ";", ",")
@@ -28,6 +30,20 @@ def read_text(path: Path) -> str:
         line = _unix(content[: error.start].decode()).count("\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8 text: save the file as UTF-8") from error
     return _unix(text).removeprefix("\ufeff")
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """What a JSON text holds; `path` is for messages.
+
+    Raises:
+        DataError: naming line and column, if it is broken, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: JSON nested too deeply to be an annotation file") from error
 
 
 def separator_of(texts: Collection[str], separator: str) -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.records import DataError, Entry, MissingFileError, collect, some
+from datasets.records import DataError, Entry, MissingFileError, Records, collect, some, told
 
 
 def entries(*rows):
@@ -96,3 +96,14 @@ def test_a_missing_file_is_an_error_of_the_data():
 )
 def test_the_first_names_stand_for_many(names, said):
     assert some(names) == said
+
+
+def test_notes_of_files_are_told_with_the_names_of_the_files():
+    train, test = (Records((), (), ("a",), f"{name}.json") for name in ("train", "test"))
+    files = [train._replace(notes=("one", "two")), test, test._replace(notes=("three",))]
+    assert told(files) == ("train.json: one", "train.json: two", "test.json: three")
+
+
+def test_rows_are_images_with_their_labels_in_the_order_asked_for():
+    found = Records(("x", "y", "z"), (("a",), (), ("b", "a")), ("a", "b"), "f", ("note",))
+    assert found.rows(i for i in (2, 0)) == found._replace(images=("z", "x"), labels=(("b", "a"), ("a",)))

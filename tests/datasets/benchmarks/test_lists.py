@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.benchmarks.lists import open_vocabulary, told
+from datasets.benchmarks.lists import open_vocabulary
 from datasets.records import DataError, Records
 
 SEEN, UNSEEN = ("cat", "dog"), ("bus",)
@@ -129,8 +129,3 @@ def test_an_unseen_label_that_the_test_images_do_not_know_is_an_error():
 def test_a_list_that_would_be_empty_is_an_error(name, options):
     with pytest.raises(DataError, match=rf"the {name} list of train\.json would be empty"):
         lists(**options)
-
-
-def test_notes_of_files_are_told_with_the_names_of_the_files():
-    files = [TRAIN._replace(notes=("one", "two")), TEST, TEST._replace(notes=("three",))]
-    assert told(files) == ("train.json: one", "train.json: two", "test.json: three")

@@ -8,19 +8,6 @@ from datasets.images import IMAGE_SUFFIXES
 from datasets.records import DataError
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """Writes files below a folder, and gives the folder."""
-
-    def tree(files):
-        for name, content in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return tmp_path
-
-    return tree
-
-
 def test_images_with_a_text_file_are_read_at_any_depth_in_the_order_of_their_paths(tree):
     folder = tree(
         {"b.jpg": "", "b.txt": "dog\ncat\ndog\n", "a/z.png": "", "a/z.txt": "Ant", "a/y/x.gif": "", "a/y/x.txt": ""}
