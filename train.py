@@ -76,11 +76,12 @@ class Run:
             model=self.model, loss=self.loss, loss_weight=cfg.MODEL.LOSS_WEIGHT, names=self.vocabulary.seen,
             optimizers=self.optimizers, rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
             set_rates=partial(
-                set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_FACTOR,
-                length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS,
+                set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
+                floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS,
             ),
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
-            log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD, step=self.step,
+            log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
+            skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,
         )  # fmt: skip
 
         def after_step(done: int) -> None:

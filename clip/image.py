@@ -1,7 +1,8 @@
 """The image tower of the frozen CLIP, with the self-aware attention that recovers local features.
 
 One trunk serves student and teacher: the teacher is the trunk without prompts. Below the first adapted
-block the two are the same computation and run once, in `stem`.
+block their main stream is the same computation and runs once, in `stem`. Each has a local stream of its own: the
+student's is what its settings say, the teacher's is always the sum of the SAA of all blocks.
 
 B images, N regions (patches), W trunk width, D joint width, P prompts, L adapted blocks.
 """
@@ -22,7 +23,8 @@ class TrunkState(NamedTuple):
     """Where student and teacher part: in front of the first adapted block."""
 
     x: Tensor  # (B, 1 + N, W), main stream, CLS first
-    saa: Tensor  # (B, N, W), local stream so far
+    saa: Tensor  # (B, N, W), the student's local stream so far
+    teacher: Tensor | None  # (B, N, W), the teacher's, where it was asked for
     grid: tuple[int, int]  # rows and columns of regions
 
 
@@ -30,7 +32,7 @@ class TrunkFeatures(NamedTuple):
     """What the ladder is built from."""
 
     cls: Tensor  # (B, D), the global feature, not normalised
-    saa: Tensor  # (B, N, W), local stream: patch embeddings plus the SAA of every SAA block
+    saa: Tensor  # (B, N, W), local stream: where it starts, plus the SAA of every SAA block
     taps: dict[int, Tensor]  # block -> (B, N, W), patches after each adapted block
     grid: tuple[int, int]
 
@@ -41,17 +43,22 @@ class ImageTrunk(nn.Module):
     Args:
         visual: open_clip's `VisionTransformer`.
         adapted: 0-based blocks that are tapped and may hold prompts.
-        saa_blocks: 0-based blocks whose SAA enters the local stream.
-        ladder_factor: factor of each SAA, Eq. (5).
+        saa_blocks: 0-based blocks whose SAA enters the student's local stream.
+        ladder_factor: factor of each SAA in it, Eq. (5).
+        ladder_start: 0-based block whose input the student's local stream starts from; 0, the patch embeddings, in the
+            release, the first block of the ladder in Eq. (5) as printed.
+        positions: how positional embeddings are brought to another grid, see `resize_positions`.
     """
 
     def __init__(
-        self, visual: nn.Module, *, adapted: Sequence[int], saa_blocks: Sequence[int], ladder_factor: float
-    ) -> None:
+        self, visual: nn.Module, *, adapted: Sequence[int], saa_blocks: Sequence[int], ladder_factor: float,
+        ladder_start: int, positions: str,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.visual = visual
         self.blocks = list(visual.transformer.resblocks)  # a plain list: registered below `visual` already
         self.adapted, self.saa_blocks, self.ladder_factor = tuple(adapted), frozenset(saa_blocks), ladder_factor
+        self.ladder_start, self.positions = ladder_start, positions
         self.fork = min(adapted, default=len(self.blocks))
 
     @property
@@ -60,54 +67,76 @@ class ImageTrunk(nn.Module):
         return self.visual.proj.shape[0]
 
     @torch.no_grad()
-    def stem(self, images: Tensor) -> TrunkState:
-        """Both streams in front of the first adapted block.
+    def stem(self, images: Tensor, *, teacher: bool = False) -> TrunkState:
+        """All streams in front of the first adapted block; the teacher's only if asked for.
 
         Args:
             images: (B, 3, H, W), normalised; sides are multiples of the patch size.
+            teacher: whether `teacher_regions` follows.
         """
         visual = self.visual
         patches = visual.conv1(images)  # (B, W, rows, columns)
         grid = tuple(patches.shape[2:])
         x = patches.flatten(2).transpose(1, 2)  # (B, N, W)
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], 1)
-        x = visual.ln_pre(x + resize_positions(visual.positional_embedding, visual.grid_size, grid).to(x.dtype))
-        saa = x[:, 1:]
+        positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
+        x = visual.ln_pre(x + positions.to(x.dtype))
+        student = frozen = x[:, 1:]
         for index in range(self.fork):
-            x, saa = self._advance(index, x, saa)
-        return TrunkState(x, saa, grid)
+            student = self._started(index, x, student)
+            x, saa = self._advance(index, x, needs_saa=teacher or index in self.saa_blocks)
+            student = self._climbed(index, student, saa)
+            frozen = frozen + saa if teacher else frozen
+        return TrunkState(x, student, frozen if teacher else None, grid)
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""
-        x, saa, taps = state.x, state.saa, {}
+        x, student, taps = state.x, state.saa, {}
         for index in range(self.fork, len(self.blocks)):
-            x, saa = self._advance(index, x, saa, prompts.get(index))
+            student = self._started(index, x, student)
+            x, saa = self._advance(index, x, prompts.get(index), needs_saa=index in self.saa_blocks)
+            student = self._climbed(index, student, saa)
             if index in self.adapted:
                 taps[index] = x[:, 1:]
-        return TrunkFeatures(self.project(x[:, 0]), saa, taps, state.grid)
+        return TrunkFeatures(self.project(x[:, 0]), student, taps, state.grid)
 
     @torch.no_grad()
     def teacher_regions(self, state: TrunkState) -> Tensor:
-        """The frozen CLIP's local features (B, N, D): the SAA stream without prompts or ladder."""
-        x, saa = state.x, state.saa
+        """The frozen CLIP's local features (B, N, D): patch embeddings plus the SAA of all blocks, no prompts or TSS.
+
+        `saa_blocks`, `ladder_factor` and `ladder_start` are the student's alone, as in the release.
+
+        Args:
+            state: what `stem` gives with `teacher=True`.
+        """
+        x, frozen = state.x, state.teacher
         for index in range(self.fork, len(self.blocks)):
-            x, saa = self._advance(index, x, saa)
-        return self.project(saa)
+            x, saa = self._advance(index, x, needs_saa=True)
+            frozen = frozen + saa
+        return self.project(frozen)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens (..., W) in the joint space, (..., D), not normalised."""
         return self.visual.ln_post(tokens) @ self.visual.proj
 
-    def _advance(self, index: int, x: Tensor, saa: Tensor, prompts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Both streams after a block.
+    def _started(self, index: int, x: Tensor, student: Tensor) -> Tensor:
+        """The student's local stream in front of a block: anew from the block's input where it starts."""
+        return x[:, 1:] if index == self.ladder_start else student
 
-        What a block makes of its prompts is dropped, so they act as keys and values only; the local stream
-        never sees them.
+    def _climbed(self, index: int, student: Tensor, saa: Tensor | None) -> Tensor:
+        """The student's local stream behind a block."""
+        return student + self.ladder_factor * saa if index in self.saa_blocks else student
+
+    def _advance(
+        self, index: int, x: Tensor, prompts: Tensor | None = None, *, needs_saa: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The main stream after a block, and the block's SAA of the patches (B, N, W) where it is needed.
+
+        What a block makes of its prompts is dropped, so they act as keys and values only; SAA never sees them.
         """
         block = self.blocks[index]
         q, k, v = project_qkv(block, x)
-        if index in self.saa_blocks:
-            saa = saa + self.ladder_factor * self_aware_attention(block, v)[:, 1:]
+        saa = self_aware_attention(block, v)[:, 1:] if needs_saa else None
         if prompts is not None:
             _, prompt_k, prompt_v = project_qkv(block, prompts[None])  # (1, h, P, d)
             k = torch.cat([k, prompt_k.expand(len(k), -1, -1, -1)], 2)
@@ -115,10 +144,17 @@ class ImageTrunk(nn.Module):
         return run_block(block, x, (q, k, v)), saa
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
-    """Positional embeddings (1 + N, W) for another grid: CLS kept, patches interpolated bicubically."""
+def resize_positions(positions: Tensor, grid: tuple[int, int], wanted: tuple[int, int], how: str) -> Tensor:
+    """Positional embeddings (1 + N, W) for another grid: CLS kept, patches interpolated.
+
+    Args:
+        positions: (1 + N, W), CLS first.
+        grid: rows and columns of the N patches.
+        wanted: rows and columns of the result.
+        how: "bilinear", or "bicubic", which also smooths where the grid shrinks, as open_clip does.
+    """
     if tuple(grid) == tuple(wanted):
         return positions
     patches = positions[1:].T.unflatten(1, tuple(grid))[None]  # (1, W, rows, columns)
-    resized = F.interpolate(patches, size=tuple(wanted), mode="bicubic", antialias=True)
+    resized = F.interpolate(patches, size=tuple(wanted), mode=how, antialias=how == "bicubic")
     return torch.cat([positions[:1], resized[0].flatten(1).T])

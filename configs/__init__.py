@@ -12,8 +12,8 @@ from configs.defaults import _C
 __all__ = ["ConfigError", "load_config"]
 
 
-CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best")}
-AT_LEAST = {"MAX_EPOCHS": 1, "EVAL_PERIOD": 1, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 0}
+CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
+AT_LEAST = {"MAX_EPOCHS": 1, "EVAL_PERIOD": 1, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 0, "WARMUP_LR": 0, "MIN_LR": 0}
 
 
 class ConfigError(ValueError):

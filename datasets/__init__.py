@@ -112,8 +112,10 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         blur=cfg.INPUT.BLUR,
         contrast=cfg.INPUT.CONTRAST,
         affine=cfg.INPUT.AFFINE,
+        rotation=cfg.INPUT.ROTATION,
         noise=cfg.INPUT.NOISE,
         multiply=cfg.INPUT.MULTIPLY,
+        per_channel=cfg.INPUT.PER_CHANNEL,
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
@@ -125,6 +127,7 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         transform,
         folder,
         seed=cfg.SOLVER.SEED,
+        read_truncated=cfg.DATALOADER.READ_TRUNCATED,
         rotate=cfg.INPUT.EXIF_ROTATION,
     )
     loader = train_loader(
@@ -179,6 +182,7 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
             transform,
             folder,
             skip_broken=cfg.DATALOADER.SKIP_BROKEN,
+            read_truncated=cfg.DATALOADER.READ_TRUNCATED,
             rotate=cfg.INPUT.EXIF_ROTATION,
         )
         return Protocol(names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))

@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.images import open_image
+from datasets.images import open_image, open_truncated
 from datasets.records import DataError, Records
 from datasets.splits import targets
 from datasets.transforms import Transform
@@ -18,12 +18,13 @@ __all__ = ["MultiLabelDataset", "Sample", "Unreadable"]
 
 
 class Sample(NamedTuple):
-    """One image (3, H, W) of a batch, its targets (C,), path and position in the records."""
+    """One image (3, H, W) of a batch, its targets (C,), path, position in the records, and whether it was all there."""
 
     image: Tensor
     targets: Tensor
     path: str
     index: int
+    whole: bool
 
 
 class Unreadable(NamedTuple):
@@ -43,6 +44,7 @@ class MultiLabelDataset(Dataset):
         root: folder of the images.
         seed: of the augmentation, for items (epoch, index); None where `transform` is not random.
         skip_broken: whether a loader leaves out images that cannot be read, or stops.
+        read_truncated: whether files that are cut short are read as far as they go, or cannot be read.
         rotate: whether EXIF orientation is applied, see `open_image`.
     """
 
@@ -55,10 +57,12 @@ class MultiLabelDataset(Dataset):
         *,
         seed: int | None = None,
         skip_broken: bool = False,
+        read_truncated: bool = False,
         rotate: bool = False,
     ) -> None:
         self.records, self.names, self.transform, self.root = records, tuple(names), transform, root
-        self.seed, self.skip_broken, self.rotate = seed, skip_broken, rotate
+        self.seed, self.rotate = seed, rotate
+        self.skip_broken, self.read_truncated = skip_broken, read_truncated
         self.targets = targets(records, names)  # (I, C) uint8
 
     def __len__(self) -> int:
@@ -69,10 +73,19 @@ class MultiLabelDataset(Dataset):
         epoch, index = item if isinstance(item, tuple) else (0, item)
         path = self.records.images[index]
         try:
-            image = open_image(path, self.root, rotate=self.rotate)
+            image, whole = self._opened(path)
         except DataError as error:
             return Unreadable(path, str(error))
-        return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index)
+        return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index, whole)
+
+    def _opened(self, path: str) -> tuple[Image, bool]:
+        """The image, and whether all of it was there."""
+        try:
+            return open_image(path, self.root, rotate=self.rotate), True
+        except DataError:
+            if not self.read_truncated:
+                raise
+            return open_truncated(path, self.root, rotate=self.rotate), False
 
     def _transformed(self, image: Image, epoch: int, index: int) -> Tensor:
         if self.seed is None:

@@ -6,21 +6,24 @@ Annotation files hold paths of the machine they were made on (`/mnt/.../trainval
 
 import os
 import re
+import threading
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from datasets import shapes
 from datasets.records import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "require_images"]
+__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "open_truncated", "require_images"]
 
 SHAPES = "shapes:"
+PILLOW = threading.Lock()  # whether Pillow takes truncated files is a global of its module
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
@@ -136,6 +139,26 @@ def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Imag
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error
+
+
+def open_truncated(reference: str, root: str, *, rotate: bool = False) -> Image.Image:
+    """The image as `open_image` gives it, also of a file that is cut short: what is missing is grey or black.
+
+    Raises:
+        DataError: as `open_image`, where Pillow finds no image in the file at all.
+    """
+    with _truncated_files():
+        return open_image(reference, root, rotate=rotate)
+
+
+@contextmanager
+def _truncated_files() -> Iterator[None]:
+    with PILLOW:
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _scene(reference: str) -> Image.Image:

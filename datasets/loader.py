@@ -33,10 +33,11 @@ class Batch(NamedTuple):
 
 
 class Collated(NamedTuple):
-    """What a worker hands over; `batch` is None if no image could be read."""
+    """What a worker hands over; `batch` is None if no image could be read; `truncated` are paths."""
 
     batch: Batch | None
     unreadable: list[Unreadable]
+    truncated: list[str]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -70,8 +71,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 class Loader:
     """Iterates over batches of a data set.
 
-    `dataset` is what it reads; `skipped` lists the paths that the latest pass left out because they could
-    not be read, in the order met.
+    `dataset` is what it reads. Of the latest pass, in the order met, `skipped` lists the paths that were left out
+    because they could not be read, and `truncated` those that were read as far as they go.
 
     Raises:
         DataError: while iterating, naming the file, if an image cannot be read and the data set does not
@@ -82,17 +83,19 @@ class Loader:
         self.batches = batches
         self.dataset: MultiLabelDataset = batches.dataset
         self.skipped: list[str] = []
+        self.truncated: list[str] = []
 
     def __len__(self) -> int:
         """Batches of the next pass."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.skipped = []
-        for batch, unreadable in self.batches:
+        self.skipped, self.truncated = [], []
+        for batch, unreadable, truncated in self.batches:
             if unreadable and not self.dataset.skip_broken:
                 raise DataError(unreadable[0].message)
             self.skipped += [image.path for image in unreadable]
+            self.truncated += truncated
             if batch is not None:
                 yield batch
         if len(self.skipped) == len(self.dataset):
@@ -175,6 +178,7 @@ def _collate(samples: list[Sample | Unreadable]) -> Collated:
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
-        return Collated(None, unreadable)
-    images, hot, paths, indices = zip(*read, strict=True)
-    return Collated(Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices)), unreadable)
+        return Collated(None, unreadable, [])
+    images, hot, paths, indices, whole = zip(*read, strict=True)
+    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices))
+    return Collated(batch, unreadable, [path for path, complete in zip(paths, whole, strict=True) if not complete])

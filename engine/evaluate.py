@@ -1,6 +1,5 @@
 """Scoring images by several methods under several label lists."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from engine.broken import warn_of_broken_images
 from engine.metrics import measure
 from engine.results import Result
 
@@ -62,8 +62,7 @@ def score_images(
                 scores[method.name].append(found.float().cpu().numpy())  # host-device sync
             targets.append(batch.targets.numpy().astype(np.uint8))
             images.extend(batch.paths)
-    if skipped := getattr(protocol.loader, "skipped", []):
-        warnings.warn(f"{protocol.name} without {len(skipped)} unreadable images: {', '.join(skipped)}", stacklevel=2)
+    warn_of_broken_images(protocol.loader, protocol.name)
     return {
         name: Scored(np.concatenate(parts), np.concatenate(targets), protocol.labels, tuple(images))
         for name, parts in scores.items()

@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from engine.checkpoint import CheckpointError
 
-__all__ = ["OptimError", "Optimizers", "ParameterGroups", "optimizers", "rate_factor", "set_rates"]
+__all__ = ["OptimError", "Optimizers", "ParameterGroups", "optimizers", "scheduled_rate", "set_rates"]
 
 
 class OptimError(ValueError):
@@ -34,7 +34,7 @@ class ParameterGroups(NamedTuple):
 class Optimizers:
     """The pair, used as one; an optimiser without parameters is None.
 
-    Every parameter group carries its `name` and its `base_lr`, the rate at a factor of 1.
+    Every parameter group carries its `name` and its `base_lr`, its highest rate.
     """
 
     adamw: AdamW | None
@@ -88,26 +88,32 @@ class Optimizers:
                 raise CheckpointError(f"the state of {name} is that of another model: {error}") from error
 
 
-def rate_factor(progress: float, *, warmup: float, start: float, length: float) -> float:
-    """The factor on a base learning rate, in [0, 1].
+def scheduled_rate(progress: float, base: float, *, warmup: float, start: float, floor: float, length: float) -> float:
+    """The learning rate of a group at a point of the training.
 
-    Linear from `start` (at progress 0) to 1 (at `warmup`), then (1 + cos(pi e / length)) / 2 of the progress e
-    itself: the cosine counts from the beginning, not from the end of the warm-up. Beyond `length` it stays 0.
+    Linear from `start` (at progress 0) to `base` (at `warmup`), then
+    floor + (base - floor) (1 + cos(pi e / length)) / 2 of the progress e itself: the cosine counts from the beginning,
+    not from the end of the warm-up. Beyond `length` it stays at the floor. As in the release, `start` and `floor` are
+    rates, the same for every group; a group whose `base` is lower than one of them has its base there, so that a base
+    of 0 trains nothing.
 
     Args:
         progress: in epochs; the release uses 1, 2, ... for the whole of the first, second, ... epoch.
+        base: highest rate of the group.
         warmup: epochs of warm-up; 0 for none.
-        start: factor at progress 0; 0.1 for AdamW and 0 for SGD in the release.
-        length: epochs until the cosine reaches 0; > 0.
+        start: rate at progress 0.
+        floor: rate at the end of the cosine.
+        length: epochs until the cosine reaches the floor; > 0.
 
     Raises:
         OptimError: if `length` is not positive.
     """
     if length <= 0:
         raise OptimError(f"the cosine of the learning rate needs a positive length in epochs, not {length}")
+    start, floor = min(start, base), min(floor, base)
     if progress < warmup:
-        return start + (1 - start) * progress / warmup
-    return (1 + math.cos(math.pi * min(progress / length, 1.0))) / 2
+        return start + progress * (base - start) / warmup
+    return floor + (base - floor) * (1 + math.cos(math.pi * min(progress / length, 1.0))) / 2
 
 
 def optimizers(
@@ -147,14 +153,12 @@ def _named_groups(parameters: dict[str, list[Parameter]], rates: dict[str, float
     ]
 
 
-def set_rates(pair: Optimizers, progress: float, *, warmup: float, start: float, length: float) -> None:
-    """Sets every rate to its base times `rate_factor`; the warm-up of SGD starts at 0, that of AdamW at `start`.
+def set_rates(pair: Optimizers, progress: float, *, warmup: float, start: float, floor: float, length: float) -> None:
+    """Sets the rate of every group to what `scheduled_rate` gives for its base.
 
     Raises:
-        OptimError: if `length` is not positive.
+        OptimError: as `scheduled_rate`.
     """
-    starts = {"adamw": start, "sgd": 0.0}
-    for name, optimizer in pair.present().items():
-        factor = rate_factor(progress, warmup=warmup, start=starts[name], length=length)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+    for group in pair.groups():
+        base = group["base_lr"]
+        group["lr"] = scheduled_rate(progress, base, warmup=warmup, start=start, floor=floor, length=length)

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from engine.broken import warn_of_broken_images
 from engine.ema import Ema
 from engine.optim import Optimizers
 
@@ -19,13 +21,18 @@ class NonFiniteLossError(ValueError):
     """The loss is NaN or infinite; names the epoch, the step and the images."""
 
 
+NAMED = 3  # skipped steps of an epoch that are named one by one
+WAY_OUT = "lower the learning rates, or set SOLVER.AMP off"
+STUCK = 100  # skipped steps in a row after which a training will not recover
+
+
 @dataclass
 class Trainer:
     """What a training step needs.
 
     Attributes:
-        model: has `encode_labels(names)` and `forward(images, labels, targets)` giving `local_logits`,
-            `global_logits` and `matching`.
+        model: has `encode_labels(names)`, `forward(images, labels, targets)` giving `local_logits`, `global_logits` and
+            `matching`, and `trained_state()`, live tensors by name.
         loss: of logits (B, C) and targets (B, C).
         loss_weight: of each of the two losses.
         names: the seen labels, in the order of the targets' columns.
@@ -38,6 +45,7 @@ class Trainer:
         autocast: dtype of mixed precision; None for float32 throughout.
         log: called with the values of a log line every `log_period` steps and at the end of an epoch.
         log_period: in steps.
+        skip_nonfinite: leave out a batch whose loss is NaN or infinite, as loss scaling does in the release, or stop.
         progress_bar: shown on stderr.
         step: optimiser steps so far.
     """
@@ -55,8 +63,12 @@ class Trainer:
     autocast: torch.dtype | None
     log: Callable[..., None]
     log_period: int
+    skip_nonfinite: bool
     progress_bar: bool = True
     step: int = 0
+    _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
+    _skipped: int = 0  # steps of the epoch
+    _in_a_row: int = 0  # skipped steps since the last good one
     _meter: "_Meter" = field(default_factory=lambda: _Meter())
 
     def epoch(self, epoch: int, loader, first_batch: int = 0, after_step: Callable[[int], None] | None = None) -> None:
@@ -70,9 +82,13 @@ class Trainer:
             after_step: called with the number of batches done after every step.
 
         Raises:
-            NonFiniteLossError: at the first loss that is NaN or infinite; no parameter is updated by it.
+            NonFiniteLossError: at the first loss that is NaN or infinite if such are not skipped, else at the hundredth
+                in a row, or after an epoch of them. Such losses update nothing.
         """
         self.model.train()
+        buffers = dict(self.model.named_buffers())
+        self._buffers = [buffers[name] for name in self.model.trained_state() if name in buffers]
+        self._skipped, begun = 0, self.step
         total = first_batch + len(loader)
         shown = {"initial": first_batch, "disable": not self.progress_bar, "unit": "batch"}
         with tqdm(loader, f"epoch {epoch}", total, **shown) as bar:  # else an error is printed behind the bar
@@ -84,19 +100,25 @@ class Trainer:
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if after_step is not None:
                     after_step(done)
+        if self._skipped:
+            self._sum_up(epoch, self.step - begun)
+        warn_of_broken_images(loader, "training images")
 
     def _train_step(self, batch, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
+        before = [buffer.clone() for buffer in self._buffers]
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             labels = self.model.encode_labels(self.names)
             found = self.model(images, labels, targets)
         local_loss, global_loss = self.loss(found.local_logits, targets), self.loss(found.global_logits, targets)
         loss = self.loss_weight * (local_loss + global_loss)
         if not math.isfinite(loss.item()):  # host-device sync
-            raise NonFiniteLossError(
-                f"the loss is {loss.item()} in epoch {epoch}, step {self.step + 1}, images {', '.join(batch.paths)}"
-            )
+            for buffer, value in zip(self._buffers, before, strict=True):
+                buffer.copy_(value)
+            self._leave_out(batch, epoch, loss.item())
+            return loss
+        self._in_a_row = 0
         self.optimizers.zero_grad()
         self.scaler.scale(loss).backward()
         self.optimizers.step(self.scaler)
@@ -108,11 +130,30 @@ class Trainer:
                         solver_error=found.matching.error.mean())  # fmt: skip
         return loss
 
+    def _leave_out(self, batch, epoch: int, loss: float) -> None:
+        """Says which batch has no finite loss, or stops there."""
+        what = f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, images {', '.join(batch.paths)}"
+        if not self.skip_nonfinite:
+            raise NonFiniteLossError(what)
+        self.step, self._skipped, self._in_a_row = self.step + 1, self._skipped + 1, self._in_a_row + 1
+        if self._in_a_row == STUCK:
+            raise NonFiniteLossError(f"{STUCK} steps in a row without a finite loss, now {what}; {WAY_OUT}")
+        if self._skipped <= NAMED:
+            warnings.warn(f"left out: {what}", stacklevel=2)
+
+    def _sum_up(self, epoch: int, steps: int) -> None:
+        """Says how many steps of an epoch were left out; stops if all were."""
+        if self._skipped == steps:
+            raise NonFiniteLossError(f"no loss of epoch {epoch} was finite; {WAY_OUT}")
+        warnings.warn(f"epoch {epoch} left out {self._skipped} of {steps} steps without a finite loss", stacklevel=2)
+
     def _values(self) -> dict[str, float]:
         values = self._meter.read()
         values |= {f"lr_{name}": rate for name, rate in self.optimizers.rates().items()}
         values["temperature_local"] = self.model.local_temperature.item()
         values["temperature_global"] = self.model.global_temperature.item()
+        if self._skipped:
+            values["skipped_steps"] = self._skipped
         if self.device.type == "cuda":
             values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         return values

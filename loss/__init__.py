@@ -5,10 +5,12 @@ from functools import partial
 
 from torch import Tensor
 
-from loss.asl_loss import asl_loss
+from loss.asl_loss import asl_loss, plain_asl_loss
 from loss.mmc_loss import mmc_loss
 
-__all__ = ["LossError", "asl_loss", "build_loss", "mmc_loss"]
+__all__ = ["LossError", "asl_loss", "build_loss", "mmc_loss", "plain_asl_loss"]
+
+LOSSES = {"MMC": mmc_loss, "ASL": asl_loss, "ASL-PLAIN": plain_asl_loss}
 
 
 class LossError(ValueError):
@@ -21,13 +23,14 @@ def build_loss(cfg) -> Callable[[Tensor, Tensor], Tensor]:
     Raises:
         LossError: naming the key, if MODEL.LOSS_TYPE is unknown or a setting of ASL out of its range.
     """
-    if cfg.MODEL.LOSS_TYPE == "MMC":
+    kind = cfg.MODEL.LOSS_TYPE
+    if kind not in LOSSES:
+        raise LossError(f"MODEL.LOSS_TYPE must be {', '.join(LOSSES)}, not {kind!r}")
+    if kind == "MMC":
         return mmc_loss
-    if cfg.MODEL.LOSS_TYPE == "ASL":
-        for key, gamma in (("GAMMA_NEG", cfg.SOLVER.GAMMA_NEG), ("GAMMA_POS", cfg.SOLVER.GAMMA_POS)):
-            if not gamma >= 0:
-                raise LossError(f"SOLVER.{key} must be at least 0, not {gamma}")
-        if not 0 <= cfg.SOLVER.CLIP < 1:
-            raise LossError(f"SOLVER.CLIP must be in [0, 1), not {cfg.SOLVER.CLIP}")
-        return partial(asl_loss, gamma_neg=cfg.SOLVER.GAMMA_NEG, gamma_pos=cfg.SOLVER.GAMMA_POS, clip=cfg.SOLVER.CLIP)
-    raise LossError(f"MODEL.LOSS_TYPE must be MMC or ASL, not {cfg.MODEL.LOSS_TYPE!r}")
+    for key, gamma in (("GAMMA_NEG", cfg.SOLVER.GAMMA_NEG), ("GAMMA_POS", cfg.SOLVER.GAMMA_POS)):
+        if not gamma >= 0:
+            raise LossError(f"SOLVER.{key} must be at least 0, not {gamma}")
+    if not 0 <= cfg.SOLVER.CLIP < 1:
+        raise LossError(f"SOLVER.CLIP must be in [0, 1), not {cfg.SOLVER.CLIP}")
+    return partial(LOSSES[kind], gamma_neg=cfg.SOLVER.GAMMA_NEG, gamma_pos=cfg.SOLVER.GAMMA_POS, clip=cfg.SOLVER.CLIP)

@@ -1,16 +1,27 @@
-"""Asymmetric loss (ASL): every label is a yes-or-no question (Ridnik et al., ICCV 2021; RAM, Eq. (19))."""
+"""Asymmetric loss (ASL): every label is a yes-or-no question (Ridnik et al., ICCV 2021; RAM, Eq. (19)).
+
+With p = sigmoid(P) and p_m = max(p - clip, 0), both functions weigh log p of present labels by (1 - p)^gamma_pos and
+log(1 - p_m) of absent ones by p_m^gamma_neg. They differ in what the paper leaves open.
+
+B images, C labels.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["asl_loss"]
+__all__ = ["asl_loss", "plain_asl_loss"]
 
 RELEASE_SCALE = 1000.0  # the release multiplies the mean by this
+SMALLEST = 1e-5  # probability below which the release's logarithms, and so their gradients, end
 
 
 def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
-    """-1000 mean[y (1-p)^g+ log p + (1-y) p_m^g- log(1-p_m)], p = sigmoid(P), p_m = max(p - clip, 0); float32.
+    """What the release computes: a scalar, float32.
+
+    -1000 mean[y w+ log max(p, 1e-5) + (1-y) w- log max(1 - p_m, 1e-5)],  w+ = (1-p)^gamma_pos, w- = p_m^gamma_neg
+
+    The weights are constants: no gradient flows through them. Beyond 1e-5 there is no gradient at all.
 
     Args:
         logits: (B, C), divided by their temperature.
@@ -20,6 +31,21 @@ def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: fl
         clip: margin by which absent labels' probabilities are shifted down, in [0, 1).
     """
     logits, targets = logits.float(), targets.float()
+    p = logits.sigmoid()
+    rest = (1 - p + clip).clamp(max=1)  # 1 - p_m
+    present, absent = (1 - p).detach().pow(gamma_pos), (1 - rest).detach().pow(gamma_neg)
+    logs = targets * present * p.clamp(min=SMALLEST).log() + (1 - targets) * absent * rest.clamp(min=SMALLEST).log()
+    return -RELEASE_SCALE * logs.mean()
+
+
+def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
+    """Eq. (19) as the paper prints it, mean over labels and images: a scalar, float32.
+
+    -mean[y (1-p)^gamma_pos log p + (1-y) p_m^gamma_neg log(1 - p_m)]
+
+    Everything carries gradient, and nothing is cut off. Arguments as in `asl_loss`.
+    """
+    logits, targets = logits.float(), targets.float()
     log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)  # finite where p or 1 - p rounds to 0
     present = targets * (gamma_pos * log_rest).exp() * log_p
     if clip > 0:
@@ -27,4 +53,4 @@ def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: fl
         absent = (1 - targets) * shifted.pow(gamma_neg) * torch.log1p(-shifted)
     else:
         absent = (1 - targets) * (gamma_neg * log_p).exp() * log_rest
-    return -RELEASE_SCALE * (present + absent).mean()
+    return -(present + absent).mean()

@@ -49,11 +49,15 @@ def build_model(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, s
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
     prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
+    saa_blocks = block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER")
+    from_block = cfg.MODEL.LADDER_START == "block"
     trunk = ImageTrunk(
         towers.visual,
         adapted=adapted,
-        saa_blocks=block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER"),
+        saa_blocks=saa_blocks,
         ladder_factor=cfg.MODEL.LADDER_FACTOR,
+        ladder_start=min((*saa_blocks, *adapted), default=0) if from_block else 0,
+        positions=cfg.MODEL.POSITIONS,
     )
     text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted, texts=texts)
     return RAM(
@@ -116,6 +120,7 @@ def _check_settings(cfg, *, context: int, seen: int) -> None:
     template = cfg.MODEL.TEMPLATE
     one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
     kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
+    ladder_start, positions = cfg.MODEL.LADDER_START, cfg.MODEL.POSITIONS
     rules = (
         ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
         ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
@@ -124,6 +129,8 @@ def _check_settings(cfg, *, context: int, seen: int) -> None:
         ("LPD_TEMPERATURE", cfg.MODEL.LPD_TEMPERATURE, cfg.MODEL.LPD_TEMPERATURE > 0, "positive"),
         ("TEMPERATURE", tau, tau > 0 or (tau == 0 and seen > 0), "positive, or 0 where the seen labels are known"),
         ("TEMPERATURE_GLOBAL", cfg.MODEL.TEMPERATURE_GLOBAL, cfg.MODEL.TEMPERATURE_GLOBAL > 0, "positive"),
+        ("LADDER_START", ladder_start, ladder_start in ("embeddings", "block"), "embeddings or block"),
+        ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
         ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
         ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),
         # Start and end of the text need a place each beside the prompts.

@@ -99,7 +99,7 @@ class RAM(nn.Module):
             labels: what `encode_labels` gives.
             targets: (B, C), multi-hot; switches the teacher on, Eq. (9) and (11).
         """
-        state = self.trunk.stem(images)
+        state = self.trunk.stem(images, teacher=targets is not None)
         features = self.trunk.finish(state, self.visual_prompts())
         regions = self.trunk.project(self.adapter(features, labels.features))  # (B, N, D)
         teacher = None if targets is None else self.trunk.teacher_regions(state)  # (B, N, D)

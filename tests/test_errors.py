@@ -111,8 +111,20 @@ def test_resuming_from_a_folder_without_a_checkpoint_is_an_error(benchmark, trai
 
 def test_a_truncated_image_stops_the_training_and_is_named(benchmark, train_script, refused):
     truncate(benchmark.data / "images" / "train2.png")
-    assert "cannot read the image" in (line := refused(train_script, benchmark))
+    line = refused(train_script, benchmark, "DATALOADER.READ_TRUNCATED", "False")
+    assert "cannot read the image" in line
     assert "train2.png" in line
+
+
+@pytest.mark.filterwarnings("always")
+def test_by_default_a_truncated_image_is_trained_on_as_the_release_does_and_named(
+    benchmark, train_script, command, capsys
+):
+    truncate(benchmark.data / "images" / "train2.png")
+    assert command(train_script, benchmark, "SOLVER.MAX_EPOCHS", "1") == 0
+    told = capsys.readouterr().err
+    assert "warning: training images with 1 image files that are cut short" in told
+    assert "train2.png" in told
 
 
 @pytest.fixture
@@ -125,7 +137,7 @@ def shrunk(benchmark):
 
 def test_a_truncated_image_stops_an_evaluation_which_writes_nothing(shrunk, trained, test_script, refused):
     before = files(trained.runs)
-    line = refused(test_script, trained, "DATASETS.ROOT_DIR", str(shrunk.data))
+    line = refused(test_script, trained, "DATASETS.ROOT_DIR", str(shrunk.data), "DATALOADER.READ_TRUNCATED", "False")
     assert "test4.png" in line
     assert files(trained.runs) == before
     assert not (trained.run / "test").exists()
@@ -134,6 +146,7 @@ def test_a_truncated_image_stops_an_evaluation_which_writes_nothing(shrunk, trai
 @pytest.mark.filterwarnings("always")
 def test_an_evaluation_can_go_on_without_images_that_cannot_be_read(shrunk, trained, test_script, command, capsys):
     arguments = ["DATASETS.ROOT_DIR", str(shrunk.data), "DATALOADER.SKIP_BROKEN", "True"]
+    arguments += ["DATALOADER.READ_TRUNCATED", "False"]
     assert command(test_script, trained, *arguments) == 0
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     warned = [line[line.index("warning: ") :] for line in lines if "warning: " in line]

@@ -127,6 +127,8 @@ def build_model(file: Reference) -> RAM:
         adapted=sorted({*adapted, *blocks_with(file, "param/visual.", "prompts")}),
         saa_blocks=range(len(clip.visual.transformer.resblocks)),
         ladder_factor=1.0,
+        ladder_start=0,
+        positions="bilinear",
     )
     text = TextEncoder(
         clip,
@@ -205,7 +207,7 @@ class Recomputed:
         model, labels = self.model, self.model.encode_labels(self.seen + self.unseen)
         yield "text", "text_features", labels.features
         yield "text", "text_features.teacher", labels.frozen
-        state = model.trunk.stem(self.images)
+        state = model.trunk.stem(self.images, teacher=True)
         features = model.trunk.finish(state, model.visual_prompts())
         yield "image", "eval/global_features", features.cls
         yield "image", "eval/local_features", model.trunk.project(model.adapter(features, labels.features))

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from open_clip.model import resize_pos_embed
@@ -21,8 +22,10 @@ def visual():
     return tower
 
 
-def trunk_of(visual, adapted=(1, 2), saa_blocks=(0, 1, 2), ladder_factor=1.0):
-    return ImageTrunk(visual, adapted=adapted, saa_blocks=saa_blocks, ladder_factor=ladder_factor).eval()
+def trunk_of(visual, adapted=(1, 2), saa_blocks=(0, 1, 2), factor=1.0, start=0, positions="bicubic"):
+    return ImageTrunk(
+        visual, adapted=adapted, saa_blocks=saa_blocks, ladder_factor=factor, ladder_start=start, positions=positions
+    ).eval()
 
 
 def images(count=2, height=32, width=32):
@@ -109,17 +112,40 @@ def test_features_do_not_depend_on_where_the_streams_part(visual):
     close(found.taps[2], expected.taps[2])
 
 
-def test_teacher_is_the_projected_local_stream_without_prompts(visual):
-    trunk, batch = trunk_of(visual), images()
-    state = trunk.stem(batch)
+@pytest.mark.parametrize(("start", "saa_blocks"), [(1, (1, 2)), (2, (2,)), (1, (2,))])
+def test_local_stream_starts_from_what_enters_the_block_that_is_named(visual, start, saa_blocks):
+    trunk, batch, prompts = trunk_of(visual, (1, 2), saa_blocks, 0.5, start), images(), prompts_for(1, 2)
+    x, _, after = both_streams(visual, batch, prompts)
+    local = after[start - 1][:, 1:]
+    for block in saa_blocks:  # Eq. (5) as printed
+        local = local + 0.5 * self_attention_of_values(visual.transformer.resblocks[block], after[block - 1])[:, 1:]
+    close(trunk.finish(trunk.stem(batch), prompts).saa, local)
+
+
+@pytest.mark.parametrize("adapted", [(1, 2), (2,), (0,)])
+@pytest.mark.parametrize(("saa_blocks", "factor", "start"), [((0, 1, 2), 1.0, 0), ((2,), 0.5, 2), ((), 1.0, 0)])
+def test_teacher_has_saa_in_every_block_and_a_factor_of_1_whatever_the_student_has(
+    visual, adapted, saa_blocks, factor, start
+):
+    trunk, batch = trunk_of(visual, adapted, saa_blocks, factor, start), images()
     _, local, _ = both_streams(visual, batch, {})
-    close(trunk.teacher_regions(state), visual.ln_post(local) @ visual.proj)
-    close(trunk.teacher_regions(state), trunk.project(trunk.finish(state, {}).saa))
+    close(trunk.teacher_regions(trunk.stem(batch, teacher=True)), visual.ln_post(local) @ visual.proj)
+
+
+def test_the_teachers_stream_is_computed_on_request_only(visual):
+    assert trunk_of(visual).stem(images()).teacher is None
+
+
+def test_asking_for_the_teacher_changes_nothing_for_the_student(visual):
+    trunk, prompts = trunk_of(visual, saa_blocks=(1,)), prompts_for(1, 2)
+    alone, beside = (trunk.finish(trunk.stem(images(), teacher=teacher), prompts) for teacher in (False, True))
+    assert torch.equal(alone.saa, beside.saa)
+    assert torch.equal(alone.cls, beside.cls)
 
 
 def test_prompts_change_the_student_only(visual):
     trunk = trunk_of(visual)
-    state = trunk.stem(images())
+    state = trunk.stem(images(), teacher=True)
     before = trunk.teacher_regions(state)
     student = trunk.project(trunk.finish(state, prompts_for(1, 2)).saa)
     assert torch.equal(trunk.teacher_regions(state), before)
@@ -128,7 +154,7 @@ def test_prompts_change_the_student_only(visual):
 
 def test_stem_and_teacher_keep_no_graph(visual):
     trunk, batch = trunk_of(visual), images().requires_grad_()
-    state = trunk.stem(batch)
+    state = trunk.stem(batch, teacher=True)
     assert not state.x.requires_grad
     assert not state.saa.requires_grad
     assert not trunk.teacher_regions(state).requires_grad
@@ -154,21 +180,38 @@ def test_width_is_that_of_the_trunk_and_the_grid_that_of_the_patches(visual):
 
 
 def test_positions_of_the_own_grid_are_left_alone(visual):
-    assert resize_positions(visual.positional_embedding, (4, 4), (4, 4)) is visual.positional_embedding
+    for how in ("bilinear", "bicubic"):
+        assert resize_positions(visual.positional_embedding, (4, 4), (4, 4), how) is visual.positional_embedding
 
 
 @pytest.mark.parametrize("grid", [(6, 6), (3, 5)])
-def test_positions_are_interpolated_as_open_clip_does(visual, grid):
+def test_bicubic_positions_are_interpolated_as_open_clip_does(visual, grid):
     state = {"visual.positional_embedding": visual.positional_embedding}
     shell = nn.Module()
     shell.visual = nn.Module()
     shell.visual.grid_size = grid
     resize_pos_embed(state, shell)
-    close(resize_positions(visual.positional_embedding, (4, 4), grid), state["visual.positional_embedding"])
+    found = resize_positions(visual.positional_embedding, (4, 4), grid, "bicubic")
+    close(found, state["visual.positional_embedding"])
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (8, 4), (3, 5)])
+def test_bilinear_positions_are_weighted_means_of_the_four_nearest(visual, grid):
+    patches = visual.positional_embedding[1:].detach().double().numpy().reshape(4, 4, -1)
+    expected = np.zeros((*grid, patches.shape[-1]))
+    for row, column in np.ndindex(grid):
+        y, x = (np.clip((i + 0.5) * 4 / n - 0.5, 0, 3) for i, n in ((row, grid[0]), (column, grid[1])))
+        top, left = min(int(y), 2), min(int(x), 2)
+        for i, j in np.ndindex(2, 2):
+            weight = (1 - abs(y - top - i)) * (1 - abs(x - left - j))
+            expected[row, column] += weight * patches[top + i, left + j]
+    found = resize_positions(visual.positional_embedding, (4, 4), grid, "bilinear")
+    np.testing.assert_allclose(found[1:].detach(), expected.reshape(-1, expected.shape[-1]), atol=1e-5)
+    assert torch.equal(found[0], visual.positional_embedding[0])
 
 
 def test_positions_of_another_grid_with_as_many_regions_are_interpolated_too(visual):
-    found = resize_positions(visual.positional_embedding, (4, 4), (2, 8))
+    found = resize_positions(visual.positional_embedding, (4, 4), (2, 8), "bicubic")
     assert torch.equal(found[0], visual.positional_embedding[0])
     assert not torch.allclose(found, visual.positional_embedding, atol=1e-3)
 

@@ -65,5 +65,17 @@ def test_an_image_that_cannot_be_read_is_a_value_with_the_reason(dataset):
     assert "gone.png" in missing.message
 
 
+def test_of_a_truncated_image_what_is_there_is_used_if_that_is_wanted(dataset, tmp_path):
+    whole = dataset[1, 1]
+    path = tmp_path / "1.png"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert isinstance(dataset[1, 1], Unreadable)
+    reading = MultiLabelDataset(dataset.records, ["a"], noisy, str(tmp_path), seed=3, read_truncated=True)
+    assert (whole.whole, reading[1, 0].whole, reading[1, 1].whole) == (True, True, False)
+    assert reading[1, 1].image.shape == (3, 64, 64)
+    assert isinstance(reading[1, 3], Unreadable)
+
+
 def test_the_length_is_the_number_of_records(dataset):
     assert len(dataset) == 4

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from datasets import shapes
-from datasets.images import locate, open_image, require_images
+from datasets.images import locate, open_image, open_truncated, require_images
 from datasets.records import DataError
 
 FOREIGN = "/mnt/nas/someone/COCO/trainval2014/COCO_val2014_000000331627.jpg"
@@ -353,6 +353,35 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path, name, spoil):
     with pytest.raises(DataError, match=f"cannot read the image {tmp_path / name}: ") as caught:
         open_image(name, str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_of_a_truncated_file_what_is_there_is_read(tmp_path, suffix):
+    whole = np.full((64, 64, 3), 200, np.uint8)
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(whole + np.random.default_rng(0).integers(0, 50, whole.shape, np.uint8)).save(path)
+    expected = np.asarray(open_image(path.name, str(tmp_path)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    if suffix == "webp":  # its decoder gives all or nothing
+        with pytest.raises(DataError, match=r"cannot read the image .*x\.webp"):
+            open_truncated(path.name, str(tmp_path))
+        return
+    found = np.asarray(open_truncated(path.name, str(tmp_path)))
+    assert found.shape == expected.shape
+    assert (found[:4] == expected[:4]).all()
+    assert not (found[-8:] == expected[-8:]).any(axis=(1, 2)).any()
+
+
+def test_reading_truncated_files_is_not_left_on(tmp_path):
+    with pytest.raises(DataError):
+        open_truncated("absent.jpg", str(tmp_path))
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_a_file_that_is_no_image_is_not_read_in_part_either(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"cannot read the image .*x\.jpg"):
+        open_truncated("x.jpg", str(tmp_path))
 
 
 def test_a_scene_of_shapes_is_drawn():

@@ -13,13 +13,13 @@ from datasets.transforms import train_transform
 
 TRANSFORM = train_transform(
     size=(8, 8), flip=0.5, erase=0.5, padding=1, aug_prob=0.5, crop=0.1, blur=0.2, contrast=(0.7, 1.5), affine=0.1,
-    noise=0.02, multiply=(0.9, 1.1), mean=(0.5,) * 3, std=(0.5,) * 3,
+    rotation=10.0, noise=0.02, multiply=(0.9, 1.1), per_channel=0.2, mean=(0.5,) * 3, std=(0.5,) * 3,
 )  # fmt: skip
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    def dataset(count=11, broken=(), seed=5, skip_broken=False):
+    def dataset(count=11, broken=(), seed=5, skip_broken=False, read_truncated=False):
         rng = np.random.default_rng(0)
         for i in range(count):
             Image.fromarray(rng.integers(0, 256, (9, 10, 3), np.uint8)).save(tmp_path / f"{i}.png")
@@ -27,7 +27,8 @@ def dataset(tmp_path):
             (tmp_path / f"{i}.png").write_bytes(b"no image")
         labels = tuple(("ab"[i % 2],) for i in range(count))
         records = Records(tuple(f"{i}.png" for i in range(count)), labels, ("a", "b"), "list.json")
-        return MultiLabelDataset(records, "ab", TRANSFORM, str(tmp_path), seed=seed, skip_broken=skip_broken)
+        how = {"skip_broken": skip_broken, "read_truncated": read_truncated}
+        return MultiLabelDataset(records, "ab", TRANSFORM, str(tmp_path), seed=seed, **how)
 
     return dataset
 
@@ -153,6 +154,20 @@ def test_every_pass_counts_what_it_skips_anew(dataset):
     list(batches)
     list(batches)
     assert batches.skipped == ["1.png"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_truncated_images_stay_in_the_batch_and_are_named_in_every_pass(dataset, tmp_path, workers):
+    made = dataset(read_truncated=True)
+    for name in ("4.png", "9.png"):
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    batches = loader.test_loader(made, 4, workers)
+    for _ in range(2):
+        assert [len(batch.images) for batch in batches] == [4, 4, 3]
+        assert batches.truncated == ["4.png", "9.png"]
+    assert batches.skipped == []
 
 
 def test_nothing_readable_is_an_error_even_if_broken_images_are_skipped(dataset):

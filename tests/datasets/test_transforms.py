@@ -4,14 +4,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from datasets import transforms
 from datasets.records import DataError
 
 OFF = {
     "size": (32, 48), "flip": 0.0, "erase": 0.0, "padding": 0, "aug_prob": 0.0, "crop": 0.0, "blur": 0.0,
-    "contrast": (1.0, 1.0), "affine": 0.0, "noise": 0.0, "multiply": (1.0, 1.0), "mean": (0, 0, 0), "std": (1, 1, 1),
+    "contrast": (1.0, 1.0), "affine": 0.0, "rotation": 0.0, "noise": 0.0, "multiply": (1.0, 1.0), "per_channel": 0.0,
+    "mean": (0, 0, 0), "std": (1, 1, 1),
 }  # fmt: skip
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -60,7 +61,7 @@ def test_training_does_not_change_an_image_of_the_right_size():
 
 def test_all_augmentations_together_depend_on_torchs_seed_alone():
     on = train(flip=0.5, erase=0.5, padding=4, aug_prob=0.5, crop=0.1, blur=0.2, contrast=(0.7, 1.5), affine=0.1,
-               noise=0.05, multiply=(0.9, 1.1))  # fmt: skip
+               rotation=10.0, noise=0.05, multiply=(0.9, 1.1), per_channel=0.5)  # fmt: skip
     first = draws(on, smooth(), 10)
     np.random.seed(1)  # noqa: NPY002 - the global state is the point
     assert torch.equal(first, draws(on, smooth(), 10))
@@ -73,6 +74,30 @@ def test_transforms_can_be_sent_to_workers():
         assert torch.equal(draws(again, picture(), 1), draws(transform, picture(), 1))
 
 
+@pytest.mark.parametrize("argument", ["crop", "blur", "affine", "rotation"])
+def test_each_strength_of_the_augmentation_is_handed_on(argument):
+    image, strength = smooth(), {"crop": 0.4, "blur": 5.0, "affine": 0.5, "rotation": 90.0}
+    plain = train()(image)
+    found = draws(train(aug_prob=1.0, **{argument: strength[argument]}), image, 5)
+    assert not torch.allclose(found, plain.expand_as(found), atol=0.1)
+
+
+def test_noise_and_brightness_and_their_channels_are_handed_on():
+    flat = Image.new("RGB", (48, 32), (100, 100, 100))
+    noisy = draws(train(noise=0.2), flat, 5)
+    assert noisy.std((1, 2, 3)).max() > 0.02
+    assert (noisy == noisy[:, :1]).all()
+    bright = draws(train(multiply=(0.5, 0.9), per_channel=1.0), flat, 5)
+    assert (bright[:, 0] != bright[:, 1]).any()
+
+
+def test_flipping_after_the_resize_gives_the_pixels_of_flipping_before_it():
+    image = smooth(61, 83)
+    after = train(flip=1.0)(image)
+    before = train()(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    torch.testing.assert_close(after, before, rtol=0, atol=1.01 / 255)  # one level of rounding
+
+
 def test_images_are_flipped_at_the_given_rate():
     mirrored = to_numpy(picture())[:, :, ::-1]
     flipped = [np.allclose(x, mirrored, atol=1e-6) for x in draws(train(flip=0.3), picture(), 600)]
@@ -83,96 +108,6 @@ def test_augmentations_happen_at_the_given_rate():
     changed = [not np.allclose(x, to_numpy(picture()), atol=1e-6)
                for x in draws(train(aug_prob=0.2, contrast=(2.0, 2.0)), picture(), 600)]  # fmt: skip
     assert np.mean(changed) == pytest.approx(0.2, abs=4 * math.sqrt(0.2 * 0.8 / 600))
-
-
-def test_crops_take_up_to_the_fraction_off_each_side_independently():
-    rows, columns = torch.meshgrid(torch.arange(200), torch.arange(100), indexing="ij")
-    torch.manual_seed(0)
-    cuts = []
-    for _ in range(500):
-        kept = transforms._crop_sides(torch.stack([rows, columns]), most=0.1)
-        cuts.append([kept[0].min(), 199 - kept[0].max(), kept[1].min(), 99 - kept[1].max()])
-    cuts = np.array(cuts) / [200, 200, 100, 100]
-    assert cuts.min() == 0
-    assert 0.085 < cuts.max() < 0.1
-    np.testing.assert_allclose(cuts.mean(0), 0.0475, atol=0.006)  # whole pixels, rounded down
-    assert np.abs(np.corrcoef(cuts.T) - np.eye(4)).max() < 0.2
-
-
-def test_a_crop_leaves_at_least_one_pixel():
-    torch.manual_seed(0)
-    assert all(transforms._crop_sides(torch.zeros(3, 1, 2), most=0.499).numel() for _ in range(200))
-
-
-def test_blur_equals_pillows_gaussian_blur(monkeypatch):
-    monkeypatch.setattr(transforms, "_uniform", lambda low, high: (low + high) / 2)
-    expected = np.asarray(smooth().filter(ImageFilter.GaussianBlur(1.5)), dtype=float).transpose(2, 0, 1)
-    pixels = torch.from_numpy(np.array(smooth())).permute(2, 0, 1).float()
-    found = transforms._blur(pixels, most=3.0).numpy()
-    np.testing.assert_allclose(found[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], atol=2)  # Pillow's is three box blurs
-
-
-@pytest.mark.parametrize("sigma", [0.0, 1e-9, 9e-4])
-def test_blur_with_a_vanishing_sigma_changes_nothing(sigma):
-    pixels = torch.rand(3, 5, 5)
-    assert torch.equal(transforms._blur(pixels, most=sigma), pixels)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2)])
-def test_blur_takes_images_smaller_than_its_kernel(shape):
-    torch.manual_seed(0)
-    assert transforms._blur(torch.rand(3, *shape), most=30.0).shape == (3, *shape)
-
-
-def test_blur_keeps_the_mean_of_a_constant_image():
-    torch.manual_seed(0)
-    assert torch.allclose(transforms._blur(torch.full((3, 9, 9), 7.0), most=2.0), torch.tensor(7.0))
-
-
-def test_contrast_stretches_about_mid_grey_and_clips():
-    pixels = torch.tensor([0.0, 100.0, 127.5, 140.0, 255.0])
-    found = transforms._contrast(pixels, factors=(1.5, 1.5))
-    assert found.tolist() == [0.0, 86.25, 127.5, 146.25, 255.0]
-
-
-def test_noise_has_a_standard_deviation_uniform_up_to_the_largest():
-    torch.manual_seed(0)
-    grey = torch.full((3, 40, 40), 128.0)
-    deviations = [(transforms._add_noise(grey, most=0.1) - grey).std().item() for _ in range(400)]
-    assert max(deviations) < 0.1 * 255 * 1.05
-    assert np.mean(deviations) == pytest.approx(0.05 * 255, rel=0.1)
-    assert np.std(deviations) == pytest.approx(0.1 * 255 / math.sqrt(12), rel=0.15)
-
-
-def test_noise_differs_between_channels():
-    torch.manual_seed(0)
-    found = transforms._add_noise(torch.full((3, 20, 20), 128.0), most=0.1)
-    assert not torch.equal(found[0], found[1])
-
-
-def test_brightness_factors_are_uniform_in_their_range_and_common_to_all_pixels():
-    torch.manual_seed(0)
-    found = torch.stack([transforms._multiply(torch.full((3, 2, 2), 100.0), factors=(0.9, 1.1)) for _ in range(500)])
-    assert torch.equal(found, found[:, :1, :1, :1].expand_as(found))
-    assert found.min() >= 90
-    assert found.max() <= 110
-    assert found.mean().item() == pytest.approx(100, abs=1)
-    assert found[:, 0, 0, 0].std().item() == pytest.approx(20 / math.sqrt(12), rel=0.1)
-
-
-def test_pixels_are_rounded_and_not_cut_off():
-    found = train(multiply=(0.999, 0.999))(Image.new("RGB", (48, 32), (100, 200, 7)))
-    assert (found[:, 0, 0] * 255).round().tolist() == [100, 200, 7]
-
-
-def test_affine_moves_and_scales_by_at_most_the_fraction():
-    white = Image.new("RGB", (100, 100), "white")
-    on = train(size=(100, 100), aug_prob=1.0, affine=0.1)
-    kept = draws(on, white, 200)[:, 0] > 0.5
-    shown = kept.flatten(1).float().mean(1)  # black comes in from the sides
-    assert 0.6 < shown.min() < 0.8  # smallest: scale 0.9 and a shift of 0.1 both ways, 0.85 squared
-    assert shown.max() == 1
-    assert kept[:, 15:-15, 15:-15].all()
 
 
 def test_padding_is_black_and_every_offset_of_the_crop_occurs():
@@ -206,7 +141,7 @@ def test_images_are_erased_at_the_given_rate():
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 2)])
 def test_images_of_extreme_shapes_pass_with_every_augmentation_on(size):
     on = train(size=(8, 8), flip=1.0, erase=1.0, padding=2, aug_prob=1.0, crop=0.1, blur=5.0, contrast=(0.5, 2.0),
-               affine=0.1, noise=0.1, multiply=(0.9, 1.1))  # fmt: skip
+               affine=0.1, rotation=10.0, noise=0.1, multiply=(0.9, 1.1), per_channel=0.5)  # fmt: skip
     found = draws(on, picture(*size), 20)
     assert found.shape == (20, 3, 8, 8)
     assert found.isfinite().all()
@@ -217,7 +152,8 @@ def test_images_of_extreme_shapes_pass_with_every_augmentation_on(size):
     [
         ("PROB", "flip", 1.5), ("RE_PROB", "erase", -0.1), ("AUG_PROB", "aug_prob", 2.0), ("PADDING", "padding", -1),
         ("BLUR", "blur", -1.0), ("NOISE", "noise", -0.1), ("CROP", "crop", 0.5), ("AFFINE", "affine", 1.0),
-        ("CONTRAST", "contrast", (1.5, 0.5)), ("CONTRAST", "contrast", (1.0,)), ("MULTIPLY", "multiply", (-1.0, 1.0)),
+        ("PER_CHANNEL", "per_channel", 1.1), ("ROTATION", "rotation", -1.0), ("CONTRAST", "contrast", (1.5, 0.5)),
+        ("CONTRAST", "contrast", (1.0,)), ("MULTIPLY", "multiply", (-1.0, 1.0)),
         ("SIZE_TRAIN", "size", (0, 8)), ("SIZE_TRAIN", "size", (8,)), ("PIXEL_MEAN", "mean", (0.5,)),
         ("PIXEL_STD", "std", (0.5, 0.0, 0.5)), ("PIXEL_STD", "std", (0.5, 0.5)),
     ],

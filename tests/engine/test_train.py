@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine import train
 from engine.ema import Ema
 from engine.optim import ParameterGroups, optimizers, set_rates
 from engine.train import NonFiniteLossError, Trainer
@@ -34,7 +35,11 @@ class Toy(nn.Module):
         self.weight = nn.Parameter(torch.randn(12, 3, generator=generator) / 10)
         self.bias = nn.Parameter(torch.zeros(3))
         self.local_temperature, self.global_temperature = (nn.Parameter(torch.tensor(v)) for v in (0.5, 2.0))
+        self.register_buffer("seen", torch.zeros(()))  # a running statistic
         self.encoded, self.dtypes, self.modes = [], set(), []
+
+    def trained_state(self):
+        return self.state_dict()
 
     def encode_labels(self, names):
         self.encoded.append(names)
@@ -46,6 +51,7 @@ class Toy(nn.Module):
         self.dtypes.add(logits.dtype)
         self.modes.append(self.training)
         logits = logits.float() + labels
+        self.seen += logits.detach().sum()
         matching = SimpleNamespace(iterations=torch.full((len(images),), 3), error=torch.full((len(images),), 0.25))
         return SimpleNamespace(
             local_logits=logits / self.local_temperature, global_logits=logits / self.global_temperature,
@@ -76,9 +82,10 @@ def made():
         lines = []
         settings = {
             "model": model, "loss": loss_of, "loss_weight": 1.0, "names": NAMES, "optimizers": pair,
-            "set_rates": partial(set_rates, pair, warmup=0, start=0.1, length=60), "rates_per_step": False,
+            "set_rates": partial(set_rates, pair, warmup=0, start=0.0, floor=0.0, length=60), "rates_per_step": False,
             "ema": ema and ema(model), "scaler": torch.amp.GradScaler("cpu", enabled=False), "device": CPU,
             "autocast": None, "log": lambda **values: lines.append(values), "log_period": 2, "progress_bar": False,
+            "skip_nonfinite": False,
         }  # fmt: skip
         return Trainer(**settings | changes), lines
 
@@ -228,6 +235,73 @@ def test_a_loss_that_is_not_finite_changes_nothing(made):
     assert (trainer.step, len(lines)) == (2, 1)
 
 
+def spoilt(count, at):
+    found = batches(count)
+    for i in at:
+        found[i] = found[i]._replace(images=found[i].images * math.nan)
+    return found
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_skipped_step_leaves_everything_as_if_its_batch_had_not_come(made, scaled):
+    def run(parts):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=scaled)
+        trainer, lines = made(
+            ema=lambda model: Ema(model.state_dict(), decay=0.5), skip_nonfinite=True, set_rates=lambda _: None,
+            scaler=scaler, log_period=100,
+        )  # fmt: skip
+        trainer.epoch(1, parts)
+        return trainer, lines[-1]
+
+    with pytest.warns(UserWarning, match="finite|left out"):
+        skipping, line = run(spoilt(4, [1]))
+    whole = batches(4)
+    plain, expected = run([whole[0], *whole[2:]])
+    assert same(state(skipping.model), state(plain.model))
+    assert same(skipping.ema.state_dict(), plain.ema.state_dict())
+    assert line["loss"] == expected["loss"]
+    assert (skipping.step, plain.step) == (4, 3)
+    assert (line["skipped_steps"], "skipped_steps" in expected) == (1, False)
+
+
+def test_the_first_skipped_steps_are_named_and_all_are_counted(made):
+    trainer, _ = made(skip_nonfinite=True)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        trainer.epoch(2, spoilt(7, [0, 2, 3, 5]))
+    said = [str(warning.message) for warning in caught]
+    assert said[0].startswith("left out: the loss is nan in epoch 2, step 1, images 0-0.jpg, 0-1.jpg")
+    assert [text.partition(", images")[0][-1] for text in said[:3]] == ["1", "3", "4"]
+    assert said[3:] == ["epoch 2 left out 4 of 7 steps without a finite loss"]
+
+
+def test_an_epoch_without_any_finite_loss_stops(made):
+    trainer, _ = made(skip_nonfinite=True)
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(NonFiniteLossError, match="no loss of epoch 1 was"):
+        trainer.epoch(1, spoilt(2, [0, 1]))
+
+
+def test_a_training_that_does_not_recover_stops(made, monkeypatch):
+    monkeypatch.setattr(train, "STUCK", 3)
+    trainer, _ = made(skip_nonfinite=True)
+    with pytest.warns(UserWarning, match="left out"):
+        trainer.epoch(1, spoilt(6, [0, 1, 3, 4]))  # never three in a row
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(NonFiniteLossError, match="3 steps in a row") as caught,
+    ):
+        trainer.epoch(2, spoilt(6, [1, 2, 3]))
+    assert "step 10, images 3-0.jpg" in str(caught.value)
+
+
+def test_truncated_training_images_are_named(made):
+    class Loader(list):
+        truncated = ["a.jpg"]  # noqa: RUF012
+
+    trainer, _ = made()
+    with pytest.warns(UserWarning, match="training images with 1 image files that are cut short"):
+        trainer.epoch(1, Loader(batches(2)))
+
+
 def test_a_scaled_loss_gives_the_steps_of_an_unscaled_one(made):
     plain, _ = made()
     scaled, _ = made(scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=True))
@@ -242,7 +316,8 @@ def test_gradients_that_overflow_under_the_scale_lower_it_and_change_nothing(mad
     trainer, _ = made(scaler=scaler, loss_weight=100.0)
     before = state(trainer.model)
     trainer.epoch(1, batches(1))
-    assert same(state(trainer.model), before)
+    after = dict(trainer.model.named_parameters())
+    assert all(torch.equal(after[name], before[name]) for name in after)
     assert scaler.get_scale() == 2.0**126
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from configs import load_config
-from loss import LossError, asl_loss, build_loss, mmc_loss
+from loss import LossError, asl_loss, build_loss, mmc_loss, plain_asl_loss
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 TARGETS = torch.tensor([[1, 0, 1], [0, 0, 1]])
@@ -16,21 +16,22 @@ def test_mmc_is_the_default():
     ("key", "argument"),
     [("SOLVER.GAMMA_NEG", "gamma_neg"), ("SOLVER.GAMMA_POS", "gamma_pos"), ("SOLVER.CLIP", "clip")],
 )
-def test_asl_obeys_each_of_its_keys(key, argument):
-    loss = build_loss(load_config(overrides=["MODEL.LOSS_TYPE", "ASL", key, "0.2"]))
+@pytest.mark.parametrize(("kind", "function"), [("ASL", asl_loss), ("ASL-PLAIN", plain_asl_loss)])
+def test_asl_obeys_each_of_its_keys(kind, function, key, argument):
+    loss = build_loss(load_config(overrides=["MODEL.LOSS_TYPE", kind, key, "0.2"]))
     settings = {"gamma_neg": 2.0, "gamma_pos": 0.0, "clip": 0.0}
-    changed = asl_loss(LOGITS, TARGETS, **settings | {argument: 0.2})
+    changed = function(LOGITS, TARGETS, **settings | {argument: 0.2})
     assert loss(LOGITS, TARGETS) == changed
-    assert changed != asl_loss(LOGITS, TARGETS, **settings)
+    assert changed != function(LOGITS, TARGETS, **settings)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["MODEL.LOSS_TYPE", "BCE"], "MODEL.LOSS_TYPE must be MMC or ASL, not 'BCE'"),
+        (["MODEL.LOSS_TYPE", "BCE"], "MODEL.LOSS_TYPE must be MMC, ASL, ASL-PLAIN, not 'BCE'"),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_NEG", "-1.0"], "SOLVER.GAMMA_NEG must be at least 0, not -1.0"),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_POS", "-1.0"], "SOLVER.GAMMA_POS must be at least 0, not -1.0"),
-        (["MODEL.LOSS_TYPE", "ASL", "SOLVER.CLIP", "1.0"], r"SOLVER.CLIP must be in \[0, 1\), not 1.0"),
+        (["MODEL.LOSS_TYPE", "ASL-PLAIN", "SOLVER.CLIP", "1.0"], r"SOLVER.CLIP must be in \[0, 1\), not 1.0"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(overrides, message):

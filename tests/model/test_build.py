@@ -84,6 +84,8 @@ def test_error_names_the_key_of_the_blocks(towers, key):
         ("TEMPERATURE", "0.0", "positive, or 0 where the seen labels are known"),
         ("TEMPERATURE", "-0.1", "positive"),
         ("TEMPERATURE_GLOBAL", "-1.0", "positive"),
+        ("LADDER_START", "cls", "embeddings or block, not 'cls'"),
+        ("POSITIONS", "nearest", "bilinear or bicubic, not 'nearest'"),
         ("KERNEL_SIZE", "4", "positive and odd"),
         ("KERNEL_SIZE", "-1", "positive and odd"),
         ("VISION_ADAPT", "-1", "at least 0"),
@@ -143,6 +145,40 @@ def test_each_key_changes_the_scores(towers, key, value):
     changed, usual = recognise(build(towers, f"MODEL.{key}", value)), recognise(build(towers))
     assert torch.isfinite(changed.scores).all()
     assert not torch.equal(changed.scores, usual.scores)
+
+
+def test_the_ladder_can_start_from_what_enters_its_first_block(towers):
+    printed = ("MODEL.SAA_LAYER", "(1, 2)", "MODEL.LADDER_FACTOR", "0.5")
+    assert build(towers, *printed, "MODEL.LADDER_START", "block").trunk.ladder_start == 1
+    assert build(towers, "MODEL.SAA_LAYER", "(2,)", "MODEL.LADDER_START", "block").trunk.ladder_start == 1  # TSS
+    assert build(towers, *printed).trunk.ladder_start == 0
+    changed, usual = (recognise(build(towers, *printed, "MODEL.LADDER_START", s)) for s in ("block", "embeddings"))
+    assert not torch.allclose(changed.similarity, usual.similarity, atol=1e-3)
+
+
+def test_positions_are_resized_as_the_key_says(towers):
+    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    found = [
+        model(images, model.encode_labels(NAMES)).similarity
+        for model in (build(towers, "MODEL.POSITIONS", how) for how in ("bilinear", "bicubic"))
+    ]
+    assert not torch.allclose(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        ("MODEL.SAA_LAYER", "(-1,)"),
+        ("MODEL.SAA_LAYER", "(2,)"),
+        ("MODEL.LADDER_FACTOR", "0.5"),
+        ("MODEL.SAA_LAYER", "(1, 2)", "MODEL.LADDER_START", "block"),
+    ],
+)
+def test_the_students_ladder_does_not_change_the_teacher(towers, student):
+    targets = torch.tensor([[1, 0, 0], [0, 1, 1]])
+    changed, usual = (recognise(build(towers, *overrides), targets) for overrides in (student, ()))
+    torch.testing.assert_close(changed.assignment, usual.assignment)
+    assert not torch.allclose(changed.similarity, usual.similarity, atol=1e-3)
 
 
 @pytest.mark.parametrize(("key", "value"), [("OT_REGSC", "0.2"), ("TKT_SHARPNESS", "5.0")])

@@ -108,7 +108,7 @@ def test_targets_switch_the_teacher_on(model, training):
     assert without.assignment is None
     assert without.matching.reg == 0.1
     assert math.isclose(with_teacher.matching.reg, 0.15)
-    regions = model.trunk.teacher_regions(model.trunk.stem(images()))
+    regions = model.trunk.teacher_regions(model.trunk.stem(images(), teacher=True))
     assert torch.equal(with_teacher.assignment, model.kcot.assign(regions, model.encode_labels(NAMES).frozen))
 
 

@@ -20,7 +20,8 @@ def towers():
 
 
 def zero_shot(towers, input_norm=HALF, clip_norm=CLIP):
-    trunk = ImageTrunk(towers.visual, adapted=(1, 2), saa_blocks=(0, 1, 2), ladder_factor=1.0)
+    trunk = ImageTrunk(towers.visual, adapted=(1, 2), saa_blocks=(0, 1, 2), ladder_factor=1.0, ladder_start=0,
+                       positions="bicubic")  # fmt: skip
     text = TextEncoder(towers.text, towers.tokenize, template="A photo of a {}.", prompted=(1, 2))
     return ZeroShotCLIP(trunk, text, scale=towers.logit_scale, input_norm=input_norm, clip_norm=clip_norm)
 
