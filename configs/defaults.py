@@ -1,7 +1,8 @@
 """Every key, its default and what it means.
 
-Defaults are the authors' release on COCO; "paper:" names the paper's value where it differs. A YAML in this
-folder holds only what differs from these.
+Defaults are the authors' release on COCO but for MODEL.OT_STOP, DATALOADER.RESHUFFLE and SOLVER.NONFINITE, whose
+comments say what the release does; "paper:" names the paper's value where it differs. docs/fidelity.md lists all
+differences. A YAML in this folder holds only what differs from these.
 """
 
 from yacs.config import CfgNode
@@ -21,7 +22,12 @@ _C.MODEL.CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # used by the zero-sho
 _C.MODEL.POSITIONS = "bilinear"  # how positional embeddings are resized to INPUT.SIZE_*: bilinear or bicubic
 _C.MODEL.TEMPLATE = "A photo of a {}."  # becomes the text of a label
 _C.MODEL.DEPTH_VISION = (9, 10, 11)  # 0-based blocks with TSS and visual prompts; (-1,) none, (n, -1) the first n
-_C.MODEL.DEPTH_TEXT = (9, 10, 11)  # 0-based text blocks with label prompts; same notation
+_C.MODEL.DEPTH_TEXT = (
+    9,
+    10,
+    11,
+)  # 0-based text blocks with label prompts; same notation; release on NUS-WIDE: the last
+# six; paper: the last three on both
 _C.MODEL.SAA_LAYER = (12, -1)  # blocks whose SAA enters the student's ladder; same notation; paper: (9, 10, 11)
 _C.MODEL.LADDER_START = "embeddings"  # of the student: the patch embeddings, or block: what enters the first block that
 # has SAA or TSS; paper: block
@@ -29,20 +35,21 @@ _C.MODEL.TEXT_CTX = 4  # label prompts per block; 0: none
 _C.MODEL.VISION_ADAPT = 8  # visual prompts per block; 0: none; paper: not stated
 _C.MODEL.LADDER_FACTOR = 1.0  # of the student: factor of SAA + TSS in Eq. (5); paper: 0.5
 _C.MODEL.KERNEL_SIZE = 3  # of the convolution that mixes the two masks of TSS
-_C.MODEL.TEMPERATURE = 2e-3  # initial local temperature, Eq. (14); 0: 0.1 / seen labels; paper: one for both branches
+_C.MODEL.TEMPERATURE = 2e-3  # initial local temperature, Eq. (14); 0: 0.1 / seen labels; paper: one for both branches,
+# its value not stated
 _C.MODEL.TEMPERATURE_GLOBAL = 1e-2  # initial global temperature
 _C.MODEL.LPD_TEMPERATURE = 0.1  # Eq. (8); paper: not legible
-_C.MODEL.TKT_SHARPNESS = 20.0  # scale of the teacher's softmax over regions, Eq. (9)
+_C.MODEL.TKT_SHARPNESS = 20.0  # scale of the teacher's softmax over regions, Eq. (9); paper: not stated
 _C.MODEL.OT_REG = 0.1  # lambda 1, Eq. (6)
 _C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestrians
 _C.MODEL.OT_ITER = 100  # at most
 _C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; paper: always 100
-_C.MODEL.OT_STOP = "image"  # image: each stops by itself; batch: all stop together, as in the release
+_C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all stop together
 _C.MODEL.LOSS_TYPE = "MMC"  # MMC, ASL as in the release, or ASL-PLAIN, Eq. (19) as printed
 _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
-_C.MODEL.USE_EMA = True
+_C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step
-_C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch
+_C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
@@ -110,8 +117,10 @@ _C.SOLVER.LOG_PERIOD = 500  # steps between log lines
 _C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end
 _C.SOLVER.SEED = 42
 _C.SOLVER.AMP = "fp16"  # on GPUs: fp16 (with loss scaling), bf16 or off; CPUs always compute in float32
-_C.SOLVER.NONFINITE = "skip"  # a batch whose loss is NaN or infinite: skip it, as the release's loss scaling does, and
-# name it; or stop
+_C.SOLVER.NONFINITE = (
+    "skip"  # a batch whose loss is NaN or infinite: skip it and name it; or stop; release: its loss scaling
+)
+# skips such steps in half precision, in silence
 _C.SOLVER.GAMMA_NEG = 2.0  # ASL, Eq. (19)
 _C.SOLVER.GAMMA_POS = 0.0
 _C.SOLVER.CLIP = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 __all__ = ["run"]
 
-OURS = frozenset({"configs", "clip", "model", "loss", "datasets", "engine"})
+OURS = frozenset({"configs", "clip", "model", "loss", "datasets", "engine", "tools"})
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -33,8 +33,8 @@ from model.kcot import KCOT
 from model.model import RAM, Labels, Recognition
 
 LIMITS = {"text": 1e-4, "image": 1e-4, "teacher": 1e-4, "eval": 1e-4, "train": 1e-4, "grad": 1e-4, "trajectory": 1e-3}
-INPUTS = ("clip/", "param/", "image", "target", "text_tokens", "classes.", "template", "trajectory/")
-HEAD_WIDTH = 64  # in both towers of OpenAI's models
+INPUTS = ("clip/", "param/", "image", "target", "text_tokens", "classes.", "template", "trajectory/", "head_width.")
+HEAD_WIDTH = np.array(64)  # in both towers of OpenAI's models
 
 
 class ParityError(ValueError):
@@ -90,11 +90,13 @@ def build_clip(file: Reference) -> CLIP:
     text_width = rows.shape[1]
     vision_cfg = {
         "image_size": tuple(file["image"].shape[2:]), "patch_size": int(patch), "width": int(width),
-        "layers": depth(file, "clip/visual.transformer.resblocks."), "head_width": HEAD_WIDTH,
+        "layers": depth(file, "clip/visual.transformer.resblocks."),
+        "head_width": int(file.get("head_width.visual", HEAD_WIDTH)),
     }  # fmt: skip
     text_cfg = {
         "context_length": len(file["clip/positional_embedding"]), "vocab_size": int(ids.max()) + 1,
-        "width": text_width, "layers": depth(file, "clip/transformer.resblocks."), "heads": text_width // HEAD_WIDTH,
+        "width": text_width, "layers": depth(file, "clip/transformer.resblocks."),
+        "heads": text_width // int(file.get("head_width.text", HEAD_WIDTH)),
     }  # fmt: skip
     clip = CLIP(file["clip/visual.proj"].shape[1], vision_cfg, text_cfg, quick_gelu=True).eval().requires_grad_(False)
     table = torch.zeros_like(clip.token_embedding.weight)
