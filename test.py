@@ -3,7 +3,6 @@
 Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, and writes its results beside it.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,12 +15,15 @@ from configs import ConfigError, load_config
 from datasets import build_splits, build_test
 from datasets.compose import Splits, fingerprint
 from engine import cli
-from engine.checkpoint import CheckpointError, load_checkpoint
+from engine.checkpoint import CheckpointError
 from engine.ema import Ema
-from engine.evaluate import Protocol, Scored, evaluate, methods_of
+from engine.evaluate import Row, Scored, evaluate, rows_of
 from engine.results import format_table, write_results, write_scores
-from engine.run import autocast_dtype, newest_run, resolve_device
-from model import build_model, build_zero_shot, load_towers
+from engine.run import autocast_dtype, new_run, newest_run, resolve_device
+from engine.state import TrainingState, load_state
+from model import build_method, build_zero_shot, load_towers
+
+UNTRAINED = ("zero-shot",)  # values of MODEL.METHOD that need no checkpoint
 
 
 def checkpoint_path(cfg: CfgNode) -> Path:
@@ -35,66 +37,74 @@ def checkpoint_path(cfg: CfgNode) -> Path:
     return folder / name
 
 
-def differences(cfg: CfgNode, content: dict, splits: Splits) -> Iterator[str]:
+def differences(cfg: CfgNode, state: TrainingState, splits: Splits) -> Iterator[str]:
     """What was otherwise when the checkpoint was trained, in one line each."""
-    trained, now = CfgNode.load_cfg(content["config"]), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
+    trained, now = CfgNode.load_cfg(state.config), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
     for section in ("MODEL", "INPUT"):
         for key, value in trained[section].items():
             if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
                 yield f"{section}.{key} was {value} in training and is {now[section].get(key)}"
-    if not cfg.DATASETS.TEST and content.get("images") != fingerprint(splits.train):
+    if not cfg.DATASETS.TEST and state.images != fingerprint(splits.train):
         yield "the training images are not those of the training: test images may have been trained on"
-    if content.get("texts", {}) != dict(splits.texts):
+    if state.texts != dict(splits.texts):
         yield "the labels had other texts in training than DATASETS.LABELS gives"
 
 
-def restored(cfg: CfgNode, content: dict, path: Path, splits: Splits, device: torch.device):
-    """The model of a checkpoint, in evaluation mode, its averaged weights if it has any, and zero-shot CLIP."""
+def untrained_rows(cfg: CfgNode, splits: Splits, device: torch.device) -> list[Row]:
+    """The row of a method that is tested as it is."""
+    model = build_method(cfg, load_towers(cfg), seen=len(splits.vocabulary.seen), texts=splits.texts)
+    return rows_of(model.to(device).eval())
+
+
+def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits, device: torch.device) -> list[Row]:
+    """Zero-shot CLIP, the method of a checkpoint, and the same with averaged weights if there are any."""
     towers = load_towers(cfg)
-    if content["clip"] != towers.identity:
-        raise CheckpointError(f"{path} needs the CLIP {content['clip']}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
-    for line in differences(cfg, content, splits):
+    if state.clip != towers.identity:
+        raise CheckpointError(f"{path} needs the CLIP {state.clip}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
+    for line in differences(cfg, state, splits):
         warnings.warn(line, stacklevel=1)
-    model = build_model(cfg, towers, seen=len(splits.vocabulary.seen), texts=splits.texts).to(device).eval()
+    model = build_method(cfg, towers, seen=len(splits.vocabulary.seen), texts=splits.texts).to(device).eval()
     try:
-        model.load_trained_state(content["model"])
+        model.load_trained_state(state.model)
     except ValueError as error:
         way_out = f"test with the run's own configuration, --config_file {path.parent / 'config.yml'}"
         raise CheckpointError(f"{path}: {error}; {way_out}") from error
     ema = None
-    if content["ema"] is not None:
+    if state.ema is not None:
         ema = Ema(model.trained_state(), decay=cfg.MODEL.EMA_DECAY)
-        ema.load_state_dict(content["ema"])
-    return model, ema, build_zero_shot(cfg, model).to(device)
+        ema.load_state_dict(state.ema)
+    return rows_of(build_zero_shot(cfg, towers, texts=splits.texts).to(device), model, ema=ema)
 
 
 def test(cfg: CfgNode) -> None:
     """Prints the table of results, and writes it and, if asked for, the raw scores."""
     if cfg.TEST.SPLIT not in ("test", "val"):
         raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
-    path = checkpoint_path(cfg)
-    content = load_checkpoint(path)
+    path = checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None
+    state = None if path is None else load_state(path)
     splits = build_splits(cfg, train_needed=False)
     print(splits)
     vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT, splits)
-    if list(vocabulary.seen) != content["seen"]:
-        warnings.warn(
-            f"{path} was trained on other seen labels ({len(content['seen'])}) than the benchmark's "
-            f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
-        )  # fmt: skip
     device = resolve_device(cfg.DEVICE)
-    model, ema, zero_shot = restored(cfg, content, path, splits, device)
+    if path is None or state is None:
+        rows = untrained_rows(cfg, splits, device)
+    else:
+        if list(vocabulary.seen) != state.seen:
+            warnings.warn(
+                f"{path} was trained on other seen labels ({len(state.seen)}) than the benchmark's "
+                f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,
+            )  # fmt: skip
+        rows = trained_rows(cfg, state, path, splits, device)
     kept: dict[str, Scored] = {}
 
     def keep(method: str, protocol: str, scored: Scored) -> None:
         kept[f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"] = scored
 
     results = evaluate(
-        methods_of(model, zero_shot, ema),
-        [Protocol(name, *rest) for name, rest in protocols.items()],
-        device=device, autocast=autocast_dtype(cfg.TEST.AMP, device), keep=keep if cfg.TEST.SAVE_SCORES else None,
+        rows, list(protocols.values()), device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
+        keep=keep if cfg.TEST.SAVE_SCORES else None,
     )  # fmt: skip
-    folder = path.parent / cfg.TEST.SPLIT
+    folder = (new_run(cfg.OUTPUT_DIR) if path is None else path.parent) / cfg.TEST.SPLIT
     write_results(folder, results)
     for name, scored in kept.items():
         write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
@@ -103,10 +113,10 @@ def test(cfg: CfgNode) -> None:
 
 def main() -> None:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as TEST.WEIGHT FILE")
-    args = parser.parse_args()
+    cli.add_overrides(parser, "TEST.WEIGHT FILE")
+    args = cli.read(parser)
     test(load_config(args.config_file, args.opts))
 
 

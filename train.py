@@ -4,7 +4,6 @@ Every run gets a folder of its own in OUTPUT_DIR: config.yml, environment.json, 
 results of each evaluation. `--resume auto` goes on with the newest unfinished run of the configuration.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,21 +16,22 @@ from datasets import build_splits, build_test, build_train
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
-from engine.checkpoint import CheckpointError, load_checkpoint, random_state, save_checkpoint, set_random_state
+from engine.checkpoint import CheckpointError, random_state, set_random_state
 from engine.ema import Ema
-from engine.evaluate import Protocol, evaluate, find, methods_of
+from engine.evaluate import evaluate, find, rows_of
 from engine.log import RunLog
-from engine.optim import ParameterGroups, optimizers, set_rates
+from engine.optim import optimizers, set_rates
 from engine.results import format_table, write_results
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
+from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
-from loss import build_loss
-from model import build_model, build_zero_shot, load_towers
+from model import ModelError, build_method, build_zero_shot, load_towers
 
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
 FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
     "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
-    "SOLVER.CHECKPOINT_PERIOD", "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED",
+    "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
 
 
@@ -45,36 +45,33 @@ class Run:
         self.split = "test" if self.splits.val is None else "val"
         if cfg.SOLVER.SELECT == "best" and self.split == "test":
             raise ConfigError("SOLVER.SELECT best needs validation images: set DATASETS.VAL or VAL_FRACTION")
-        protocols = build_test(cfg, self.split, self.splits).protocols
-        self.protocols = [Protocol(name, *rest) for name, rest in protocols.items()]
-        self.loss = build_loss(cfg)
+        self.protocols = list(build_test(cfg, self.split, self.splits).protocols.values())
 
         towers = load_towers(cfg)
         self.clip = towers.identity
         torch.manual_seed(cfg.SOLVER.SEED)
         self.texts, self.images = dict(self.splits.texts), fingerprint(self.splits.train)
-        self.model = build_model(cfg, towers, seen=len(self.vocabulary.seen), texts=self.texts).to(self.device)
-        self.zero_shot = build_zero_shot(cfg, self.model).to(self.device)
-        self.optimizers = optimizers(
-            ParameterGroups(*self.model.trained_parts()),
-            lr=cfg.SOLVER.BASE_LR, adapter_factor=cfg.SOLVER.ADAPTER_FACTOR, lr_sgd=cfg.SOLVER.BASE_LR_SGD,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_sgd=cfg.SOLVER.WEIGHT_DECAY_SGD,
-            momentum=cfg.SOLVER.MOMENTUM,
-        )  # fmt: skip
+        seen = len(self.vocabulary.seen)
+        self.model = build_method(cfg, towers, seen=seen, texts=self.texts).to(self.device)
+        self.zero_shot = build_zero_shot(cfg, towers, texts=self.texts).to(self.device)
+        if not self.model.groups():
+            raise ModelError(f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to train: test it with test.py")
+        self.optimizers = optimizers(self.model.groups())
         self.ema = None
-        if cfg.MODEL.USE_EMA:  # the release copies the global temperature instead of averaging it
-            self.ema = Ema(self.model.trained_state(), decay=cfg.MODEL.EMA_DECAY, copied={"global_temperature"})
+        if cfg.MODEL.USE_EMA:
+            state, copied = self.model.trained_state(), self.model.not_averaged
+            self.ema = Ema(state, decay=cfg.MODEL.EMA_DECAY, copied=copied)
         self.autocast = autocast_dtype(cfg.SOLVER.AMP, self.device)
         self.test_autocast = autocast_dtype(cfg.TEST.AMP, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
-        self.config, self.template = cfg.dump(), cfg.MODEL.TEMPLATE
+        self.config, self.method = cfg.dump(), cfg.MODEL.METHOD
         self.epoch, self.batch, self.step, self.best = 1, 0, 0, -1.0  # the epoch under way and its batches done
 
     def train(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
         """Trains what is left, evaluating and saving as it goes."""
         trainer = Trainer(
-            model=self.model, loss=self.loss, loss_weight=cfg.MODEL.LOSS_WEIGHT, names=self.vocabulary.seen,
-            optimizers=self.optimizers, rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
+            model=self.model, names=self.vocabulary.seen, optimizers=self.optimizers,
+            rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
             set_rates=partial(
                 set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
                 floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS,
@@ -106,7 +103,7 @@ class Run:
     def evaluate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
         """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
         self.model.eval()
-        rows = methods_of(self.model, self.zero_shot, self.ema)
+        rows = rows_of(self.zero_shot, self.model, ema=self.ema)
         results = evaluate(rows, self.protocols, device=self.device, autocast=self.test_autocast)
         print(f"\n{cfg.DATASETS.NAMES}, {self.split} images, after epoch {self.epoch}\n{format_table(results)}")
         write_results(folder / self.split / f"epoch-{self.epoch}", results)
@@ -122,15 +119,25 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Writes what was trained and where the run stands; no frozen weights."""
-        content = {
-            "model": self.model.trained_state(), "ema": None if self.ema is None else self.ema.state_dict(),
-            "optimizers": self.optimizers.state_dict(), "scaler": self.scaler.state_dict(),
-            "epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best,
-            "random": random_state(), "config": self.config, "template": self.template,
-            "seen": list(self.vocabulary.seen), "unseen": list(self.vocabulary.unseen), "texts": self.texts,
-            "images": self.images, "clip": self.clip,
-        }  # fmt: skip
-        save_checkpoint(path, content)
+        state = TrainingState(
+            method=self.method,
+            model=self.model.trained_state(),
+            ema=None if self.ema is None else self.ema.state_dict(),
+            optimizers=self.optimizers.state_dict(),
+            scaler=self.scaler.state_dict(),
+            random=random_state(),
+            epoch=self.epoch,
+            batch=self.batch,
+            step=self.step,
+            best=self.best,
+            config=self.config,
+            seen=list(self.vocabulary.seen),
+            unseen=list(self.vocabulary.unseen),
+            texts=self.texts,
+            images=self.images,
+            clip=self.clip,
+        )
+        save_state(path, state)
 
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint.
@@ -138,23 +145,23 @@ class Run:
         Raises:
             CheckpointError: if it belongs to another configuration, vocabulary or CLIP.
         """
-        content = load_checkpoint(path)
-        if content["clip"] != self.clip:
-            raise CheckpointError(f"{path} was trained with the CLIP {content['clip']}, here it is {self.clip}")
-        if differing := set(content["seen"]) ^ set(self.vocabulary.seen):
+        state = load_state(path)
+        if state.clip != self.clip:
+            raise CheckpointError(f"{path} was trained with the CLIP {state.clip}, here it is {self.clip}")
+        if differing := set(state.seen) ^ set(self.vocabulary.seen):
             raise CheckpointError(f"{path} was trained with other seen labels: {min(differing)!r} is on one side only")
-        if content.get("texts", {}) != self.texts:
+        if state.texts != self.texts:
             raise CheckpointError(f"{path} was trained with other texts of labels: DATASETS.LABELS has changed")
-        if content.get("images") != self.images:
+        if state.images != self.images:
             raise CheckpointError(f"{path} was trained on other images or labels: the training list has changed")
-        _require_same_config(content["config"], self.config, path)
-        self.model.load_trained_state(content["model"])
-        self.optimizers.load_state_dict(content["optimizers"])
-        self.scaler.load_state_dict(content["scaler"])
-        if self.ema is not None:
-            self.ema.load_state_dict(content["ema"])
-        self.epoch, self.batch, self.step, self.best = (content[k] for k in ("epoch", "batch", "step", "best"))
-        set_random_state(content["random"])
+        _require_same_config(state.config, self.config, path)
+        self.model.load_trained_state(state.model)
+        self.optimizers.load_state_dict(state.optimizers)
+        self.scaler.load_state_dict(state.scaler)
+        if self.ema is not None and state.ema is not None:
+            self.ema.load_state_dict(state.ema)
+        self.epoch, self.batch, self.step, self.best = state.epoch, state.batch, state.step, state.best
+        set_random_state(state.random)
 
 
 def _require_same_config(theirs: str, ours: str, path: Path) -> None:
@@ -200,11 +207,11 @@ def train(cfg: CfgNode, resume: str | None) -> None:
 
 def main() -> None:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
     parser.add_argument("--resume", nargs="?", const="auto", metavar="auto|RUN", help="go on with a killed run")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as SOLVER.SEED 1")
-    args = parser.parse_args()
+    cli.add_overrides(parser, "SOLVER.SEED 1")
+    args = cli.read(parser)
     train(load_config(args.config_file, args.opts), args.resume)
 
 

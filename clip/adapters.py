@@ -73,14 +73,10 @@ class LadderLocalAdapter(nn.Module):
         width: W.
         joint_width: D.
         mask_kernel: see `TextGuidedSelection`.
-        ladder_factor: factor of each TSS; 1 in the release, 1/2 in the paper.
     """
 
-    def __init__(
-        self, blocks: tuple[int, ...], *, width: int, joint_width: int, mask_kernel: int, ladder_factor: float
-    ) -> None:
+    def __init__(self, blocks: tuple[int, ...], *, width: int, joint_width: int, mask_kernel: int) -> None:
         super().__init__()
-        self.ladder_factor = ladder_factor
         self.selections = nn.ModuleDict(
             {str(index): TextGuidedSelection(width, joint_width, mask_kernel=mask_kernel) for index in blocks}
         )
@@ -89,5 +85,5 @@ class LadderLocalAdapter(nn.Module):
         """The local stream at the top of the ladder, (B, N, W); labels are (C, D), not normalised."""
         local = features.saa
         for index, selection in self.selections.items():
-            local = local + self.ladder_factor * selection(features.taps[int(index)], labels, features.grid)
+            local = local + features.factor * selection(features.taps[int(index)], labels, features.grid)
         return local

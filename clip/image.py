@@ -32,8 +32,9 @@ class TrunkFeatures(NamedTuple):
     """What the ladder is built from."""
 
     cls: Tensor  # (B, D), the global feature, not normalised
-    saa: Tensor  # (B, N, W), local stream: where it starts, plus the SAA of every SAA block
+    saa: Tensor  # (B, N, W), local stream: where it starts, plus the SAA of every SAA block; without any, the patches
     taps: dict[int, Tensor]  # block -> (B, N, W), patches after each adapted block
+    factor: float  # of SAA and TSS in the ladder, Eq. (5)
     grid: tuple[int, int]
 
 
@@ -43,7 +44,8 @@ class ImageTrunk(nn.Module):
     Args:
         visual: open_clip's `VisionTransformer`.
         adapted: 0-based blocks that are tapped and may hold prompts.
-        saa_blocks: 0-based blocks whose SAA enters the student's local stream.
+        saa_blocks: 0-based blocks whose SAA enters the student's local stream; where there is none, the local stream is
+            the patches of the main stream behind the last block (Tables 6 and 11).
         ladder_factor: factor of each SAA in it, Eq. (5).
         ladder_start: 0-based block whose input the student's local stream starts from; 0, the patch embeddings, in the
             release, the first block of the ladder in Eq. (5) as printed.
@@ -74,13 +76,7 @@ class ImageTrunk(nn.Module):
             images: (B, 3, H, W), normalised; sides are multiples of the patch size.
             teacher: whether `teacher_regions` follows.
         """
-        visual = self.visual
-        patches = visual.conv1(images)  # (B, W, rows, columns)
-        grid = tuple(patches.shape[2:])
-        x = patches.flatten(2).transpose(1, 2)  # (B, N, W)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], 1)
-        positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
-        x = visual.ln_pre(x + positions.to(x.dtype))
+        x, grid = self._embed(images)
         student = frozen = x[:, 1:]
         for index in range(self.fork):
             student = self._started(index, x, student)
@@ -88,6 +84,14 @@ class ImageTrunk(nn.Module):
             student = self._climbed(index, student, saa)
             frozen = frozen + saa if teacher else frozen
         return TrunkState(x, student, frozen if teacher else None, grid)
+
+    @torch.no_grad()
+    def global_features(self, images: Tensor) -> Tensor:
+        """The frozen CLIP's own image features (B, D), not normalised; no local stream is computed."""
+        x, _ = self._embed(images)
+        for index in range(len(self.blocks)):
+            x, _ = self._advance(index, x, needs_saa=False)
+        return self.project(x[:, 0])
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""
@@ -98,7 +102,9 @@ class ImageTrunk(nn.Module):
             student = self._climbed(index, student, saa)
             if index in self.adapted:
                 taps[index] = x[:, 1:]
-        return TrunkFeatures(self.project(x[:, 0]), student, taps, state.grid)
+        if not self.saa_blocks:
+            student = x[:, 1:]
+        return TrunkFeatures(self.project(x[:, 0]), student, taps, self.ladder_factor, state.grid)
 
     @torch.no_grad()
     def teacher_regions(self, state: TrunkState) -> Tensor:
@@ -118,6 +124,16 @@ class ImageTrunk(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens (..., W) in the joint space, (..., D), not normalised."""
         return self.visual.ln_post(tokens) @ self.visual.proj
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens in front of the first block, (B, 1 + N, W), CLS first, and the grid of the patches."""
+        visual = self.visual
+        patches = visual.conv1(images)  # (B, W, rows, columns)
+        grid = tuple(patches.shape[2:])
+        x = patches.flatten(2).transpose(1, 2)  # (B, N, W)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], 1)
+        positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
+        return visual.ln_pre(x + positions.to(x.dtype)), grid
 
     def _started(self, index: int, x: Tensor, student: Tensor) -> Tensor:
         """The student's local stream in front of a block: anew from the block's input where it starts."""

@@ -21,6 +21,7 @@ from open_clip.pretrained import hf_hub_download
 from torch import Tensor, nn
 
 from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
+from errors import UserError
 
 __all__ = ["ClipTowers", "TextError", "WeightsError", "load_clip"]
 
@@ -40,7 +41,7 @@ PUBLISHED = {  # by OpenAI: name -> URL, with the SHA-256 as last folder
 open_clip.add_model_config(ROOT / "clip" / "architectures")
 
 
-class TextError(ValueError):
+class TextError(UserError, ValueError):
     """A text that CLIP cannot read: empty, or longer than its context."""
 
 

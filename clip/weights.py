@@ -21,6 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from errors import UserError
+
 __all__ = [
     "Weights",
     "WeightsError",
@@ -35,7 +37,7 @@ OPENAI_ONLY = {"input_resolution", "context_length", "vocab_size"}  # OpenAI's a
 NOT_PARAMETERS = OPENAI_ONLY | {"attn_mask", "transformer.embeddings.position_ids"}
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError, ValueError):
     """CLIP weights that are missing, broken or of another architecture, or a backbone that is not supported."""
 
 

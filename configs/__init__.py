@@ -1,6 +1,6 @@
 """Reading configurations: defaults, then a YAML, then KEY VALUE pairs; unknown keys and wrong types are errors."""
 
-import re
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +8,17 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from configs.defaults import _C
+from configs.words import default_of, typed
+from errors import UserError
 
-__all__ = ["ConfigError", "load_config"]
+__all__ = ["ConfigError", "load_config", "restore_config"]
 
 
 CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
 AT_LEAST = {"MAX_EPOCHS": 1, "EVAL_PERIOD": 1, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 0, "WARMUP_LR": 0, "MIN_LR": 0}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A key that does not exist, a value that is wrong in type or range, or a file that cannot be read."""
 
 
@@ -39,41 +41,55 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with _one_line("the overrides"):
-        pairs = zip(overrides[::2], overrides[1::2], strict=True)
-        cfg.merge_from_list([part for key, value in pairs for part in (key, _text_for(value, _default(cfg, key)))])
+        for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+            _require_known(key, cfg)
+            cfg.merge_from_list([key, typed(key, value, default_of(cfg, key))])
     _check_loop(cfg)
     cfg.freeze()
     return cfg
 
 
-def _coerced(node: CfgNode, defaults: CfgNode) -> CfgNode:
-    """The node with whole numbers as floats where the default is one: yacs takes neither for the other."""
+def restore_config(text: str) -> CfgNode:
+    """The frozen configuration from the text that `dump` gave, as checkpoints hold it.
+
+    Raises:
+        ConfigError: if a key is unknown here or a value of another type.
+    """
+    cfg = _C.clone()
+    with _one_line("the configuration in the checkpoint"):
+        cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(text), cfg))
+    cfg.freeze()
+    return cfg
+
+
+def _coerced(node: CfgNode, defaults: CfgNode, prefix: str = "") -> CfgNode:
+    """The node with its values in the types of the defaults."""
     coerced = CfgNode()
     for key, value in node.items():
-        default = defaults.get(key)
+        _require_known(f"{prefix}{key}", defaults, prefix)
+        default = defaults[key]
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            coerced[key] = _coerced(value, default)
+            coerced[key] = _coerced(value, default, f"{prefix}{key}.")
         else:
-            coerced[key] = float(value) if isinstance(default, float) and type(value) is int else value
+            coerced[key] = typed(f"{prefix}{key}", value, default)
     return coerced
 
 
-def _text_for(text: object, default: object) -> object:
-    """The text of a value such that yacs reads it as the type of its default: `0` as 0.0, `cat,dog` as two names."""
-    if not isinstance(text, str):
-        return text
-    if isinstance(default, float) and re.fullmatch(r"[+-]?\d+", text):
-        return f"{text}.0"
-    if default == () and not text.startswith(("(", "[")):
-        return repr(tuple(part.strip() for part in text.split(",") if part.strip()))
-    return text
+def _require_known(key: str, cfg: CfgNode, prefix: str = "") -> None:
+    """Answers an unknown key with the nearest one; `cfg` holds the keys below `prefix`."""
+    if default_of(cfg, key.removeprefix(prefix)) is not None:
+        return
+    known = [*_names(_C), *(name for name, value in _C.items() if isinstance(value, CfgNode))]
+    near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.4)
+    raise ConfigError(f"there is no key {key}{f'; did you mean {near[0]}?' if near else ''}")
 
 
-def _default(cfg: CfgNode, key: str) -> object:
-    """The default of a key, None if there is no such key."""
-    for part in key.split("."):
-        cfg = cfg.get(part) if isinstance(cfg, CfgNode) else None
-    return cfg
+def _names(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _names(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 @contextmanager
@@ -81,6 +97,8 @@ def _one_line(source: str | Path) -> Iterator[None]:
     """Names what was read in place of a traceback."""
     try:
         yield
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
     except Exception as error:  # noqa: BLE001 - yacs and PyYAML raise a dozen types

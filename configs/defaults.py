@@ -1,7 +1,7 @@
 """Every key, its default and what it means.
 
 Defaults are the authors' release on COCO but for MODEL.OT_STOP, DATALOADER.RESHUFFLE and SOLVER.NONFINITE, whose
-comments say what the release does; "paper:" names the paper's value where it differs. docs/fidelity.md lists all
+comments say what the release does; "paper:" names the paper's value where it differs. docs/fidelity.md lists the
 differences. A YAML in this folder holds only what differs from these.
 """
 
@@ -15,37 +15,43 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
+_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
 _C.MODEL.CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # used by the zero-shot row of the results
 _C.MODEL.POSITIONS = "bilinear"  # how positional embeddings are resized to INPUT.SIZE_*: bilinear or bicubic
 _C.MODEL.TEMPLATE = "A photo of a {}."  # becomes the text of a label
-_C.MODEL.DEPTH_VISION = (9, 10, 11)  # 0-based blocks with TSS and visual prompts; (-1,) none, (n, -1) the first n
-_C.MODEL.DEPTH_TEXT = (
-    9,
-    10,
-    11,
-)  # 0-based text blocks with label prompts; same notation; release on NUS-WIDE: the last
-# six; paper: the last three on both
-_C.MODEL.SAA_LAYER = (12, -1)  # blocks whose SAA enters the student's ladder; same notation; paper: (9, 10, 11)
-_C.MODEL.LADDER_START = "embeddings"  # of the student: the patch embeddings, or block: what enters the first block that
-# has SAA or TSS; paper: block
+# Blocks with TSS and visual prompts: last n, first n, all, none, or their 0-based indices; (-1,) and (n, -1) of the
+# release are none and the first n.
+_C.MODEL.DEPTH_VISION = ("last", 3)
+# Text blocks with label prompts; same notation. Release on NUS-WIDE: the last six; paper: the last three.
+_C.MODEL.DEPTH_TEXT = ("last", 3)
+_C.MODEL.SAA_LAYER = ("all",)  # blocks whose SAA enters the student's ladder; same notation; paper: the last three
+# What the student's ladder starts from: embeddings of the patches, or block, what enters its first block; paper: block.
+_C.MODEL.LADDER_START = "embeddings"
+_C.MODEL.TSS = True  # text-guided spatial selection in the ladder; False: the row "w/o TSS" of Table 11
 _C.MODEL.TEXT_CTX = 4  # label prompts per block; 0: none
 _C.MODEL.VISION_ADAPT = 8  # visual prompts per block; 0: none; paper: not stated
 _C.MODEL.LADDER_FACTOR = 1.0  # of the student: factor of SAA + TSS in Eq. (5); paper: 0.5
 _C.MODEL.KERNEL_SIZE = 3  # of the convolution that mixes the two masks of TSS
-_C.MODEL.TEMPERATURE = 2e-3  # initial local temperature, Eq. (14); 0: 0.1 / seen labels; paper: one for both branches,
-# its value not stated
+# Initial local temperature, Eq. (14); auto: 0.1 / seen labels. Paper: one for both branches, value not stated.
+_C.MODEL.TEMPERATURE = 2e-3
 _C.MODEL.TEMPERATURE_GLOBAL = 1e-2  # initial global temperature
 _C.MODEL.LPD_TEMPERATURE = 0.1  # Eq. (8); paper: not legible
 _C.MODEL.TKT_SHARPNESS = 20.0  # scale of the teacher's softmax over regions, Eq. (9); paper: not stated
+_C.MODEL.MATCHER = "kcot"  # Tables 5 and 6: kcot, ot, ot+lpd, ot+tkt, average, reweight, bipartite; unbalanced: POT's
+_C.MODEL.REWEIGHT_SHARPNESS = 20.0  # of the matcher reweight; paper: not stated
+# sinkhorn, or pot: the same problems by POT's batched solver in float64, which stops by a rule of its own.
+_C.MODEL.OT_SOLVER = "sinkhorn"
+_C.MODEL.OT_RELAX = 1.0  # of the matcher unbalanced: price of leaving the region weights
 _C.MODEL.OT_REG = 0.1  # lambda 1, Eq. (6)
 _C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestrians
 _C.MODEL.OT_ITER = 100  # at most
 _C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; paper: always 100
 _C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all stop together
-_C.MODEL.LOSS_TYPE = "MMC"  # MMC, ASL as in the release, or ASL-PLAIN, Eq. (19) as printed
+# Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19).
+_C.MODEL.LOSS_TYPE = "MMC"
 _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step
@@ -93,8 +99,8 @@ _C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: al
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 8
 _C.DATALOADER.RESHUFFLE = True  # new batches in every epoch; release: False, shuffled once
-_C.DATALOADER.READ_TRUNCATED = True  # image files that are cut short are used as far as they go, and named; False: they
-# cannot be read
+# Image files that are cut short are used as far as they go, and named; False: they cannot be read.
+_C.DATALOADER.READ_TRUNCATED = True
 _C.DATALOADER.SKIP_BROKEN = False  # evaluation goes on without images that cannot be read
 
 _C.SOLVER = CfgNode()
@@ -117,10 +123,8 @@ _C.SOLVER.LOG_PERIOD = 500  # steps between log lines
 _C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end
 _C.SOLVER.SEED = 42
 _C.SOLVER.AMP = "fp16"  # on GPUs: fp16 (with loss scaling), bf16 or off; CPUs always compute in float32
-_C.SOLVER.NONFINITE = (
-    "skip"  # a batch whose loss is NaN or infinite: skip it and name it; or stop; release: its loss scaling
-)
-# skips such steps in half precision, in silence
+# A batch whose loss is NaN or infinite: skip it and say so, or stop. Release: its loss scaling skips it, in silence.
+_C.SOLVER.NONFINITE = "skip"
 _C.SOLVER.GAMMA_NEG = 2.0  # ASL, Eq. (19)
 _C.SOLVER.GAMMA_POS = 0.0
 _C.SOLVER.CLIP = 0.0

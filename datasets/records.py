@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from errors import UserError
+
 __all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "some", "told"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """A data set that cannot be used as it is; the message is one line and says what to change."""
 
 

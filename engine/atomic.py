@@ -7,10 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from errors import UserError
+
 __all__ = ["WriteError", "atomic_write"]
 
 
-class WriteError(OSError):
+class WriteError(UserError, OSError):
     """A file that could not be written; the message is one line that begins with its path."""
 
 

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from engine.atomic import WriteError, atomic_write
+from errors import UserError
 
 __all__ = ["CheckpointError", "load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
 FORMAT = "RAM checkpoint"
-VERSION = 1  # raised whenever older code could misread a newer file
+VERSION = 2  # raised whenever older code could misread a newer file
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be written, cannot be read, or belongs to something else."""
 
 

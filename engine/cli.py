@@ -1,19 +1,45 @@
-"""How scripts end: users' errors are one line and exit code 2, anything else keeps its traceback."""
+"""The command line of all scripts: how it is read, and how it ends."""
 
+import argparse
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["run"]
+from errors import UserError
 
-OURS = frozenset({"configs", "clip", "model", "loss", "datasets", "engine", "tools"})
+__all__ = ["add_overrides", "parser", "read", "run"]
+
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)?")
+
+
+def parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser that describes a script by the first line of its docstring."""
+    return argparse.ArgumentParser(description=(docstring or "").partition("\n")[0])
+
+
+def add_overrides(made: argparse.ArgumentParser, example: str) -> None:
+    """KEY VALUE pairs, which become `opts`."""
+    made.add_argument("opts", nargs="*", metavar="KEY VALUE", help=f"such as {example}")
+
+
+def read(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; options may stand before, between and behind KEY VALUE pairs.
+
+    An option whose value may be left out does not take a key for it.
+    """
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    optional = {name: action for action in made._actions if action.nargs == "?" for name in action.option_strings}
+    for place, word in enumerate(line[:-1]):
+        if word in optional and KEY.fullmatch(line[place + 1]):
+            line[place] = f"{word}={optional[word].const}"
+    return made.parse_intermixed_args(line)
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """The exit code of `main`: 2 with one line on stderr for an error of our own, 130 when interrupted.
+    """The exit code of `main`: 2 with one line on stderr for a `UserError`, 130 when interrupted.
 
-    An error is our own if its class is defined in this project: it was raised at the boundary, with a message
-    for the user. Warnings are shown as one line too, as long as `main` runs.
+    Warnings are shown as one line too, as long as `main` runs.
     """
     try:
         with warnings.catch_warnings():
@@ -22,9 +48,7 @@ def run(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
-    except (ValueError, OSError) as error:
-        if type(error).__module__.split(".")[0] not in OURS:
-            raise
+    except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return 2
 

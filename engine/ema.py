@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import CheckpointError
+from errors import UserError
 
 __all__ = ["Ema", "EmaError"]
 
 
-class EmaError(ValueError):
+class EmaError(UserError, ValueError):
     """A decay out of range, or names of tensors that are not there."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from engine.broken import warn_of_broken_images
 from engine.metrics import measure
 from engine.results import Result
 
-__all__ = ["Method", "Protocol", "Scored", "evaluate", "find", "methods_of", "score_images"]
+__all__ = ["Row", "Scored", "evaluate", "find", "rows_of", "score_images"]
 
 
-class Method(NamedTuple):
-    """A row of the results."""
+class Row(NamedTuple):
+    """A method as a row of the results, with weights of its own or averaged ones."""
 
     name: str
     encode: Callable[[Sequence[str]], Any]  # label names -> what `score` takes as its labels
@@ -25,10 +25,10 @@ class Method(NamedTuple):
     weights: Callable[[], AbstractContextManager] = nullcontext  # entered around the scoring
 
 
-class Protocol(NamedTuple):
-    """A column group of the results: images and the labels that they are asked for."""
+class Asked(Protocol):
+    """Images and the labels that they are asked for: ZSL or GZSL."""
 
-    name: str  # ZSL or GZSL
+    name: str
     labels: tuple[str, ...]
     loader: Iterable  # batches with images, targets (B, C) in the order of `labels`, and paths
 
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def score_images(
-    methods: Sequence[Method], protocol: Protocol, *, device: torch.device, autocast: torch.dtype | None,
+    methods: Sequence[Row], protocol: Asked, *, device: torch.device, autocast: torch.dtype | None,
     progress_bar: bool = True,
 ) -> dict[str, Scored]:  # fmt: skip
     """Every method's scores for every image of the protocol; labels are encoded and images read once."""
@@ -70,7 +70,7 @@ def score_images(
 
 
 def evaluate(
-    methods: Sequence[Method], protocols: Sequence[Protocol], *, device: torch.device, autocast: torch.dtype | None,
+    methods: Sequence[Row], protocols: Sequence[Asked], *, device: torch.device, autocast: torch.dtype | None,
     progress_bar: bool = True, keep: Callable[[str, str, Scored], None] | None = None,
 ) -> list[Result]:  # fmt: skip
     """The metrics of every method under every protocol, in their order, method by method.
@@ -94,20 +94,22 @@ def evaluate(
     return [results[method.name, protocol.name] for method in methods for protocol in protocols]
 
 
-def methods_of(model, zero_shot, ema=None) -> list[Method]:
-    """The usual rows: zero-shot CLIP, RAM, and RAM with averaged weights where there are any.
+def rows_of(*methods, ema=None) -> list[Row]:
+    """The rows of some methods under their titles, and of the last one with averaged weights where there are any.
 
     Args:
-        model: RAM, in evaluation mode.
-        zero_shot: zero-shot CLIP on the same towers.
-        ema: has `applied()`, a context in which the model computes with the averages.
+        methods: in evaluation mode; each has `title`, `encode_labels` and a forward pass whose output has `scores`.
+        ema: has `applied()`, a context in which the last method computes with the averages.
     """
+    rows = [Row(method.title, method.encode_labels, _score(method)) for method in methods]
+    return rows if ema is None else [*rows, rows[-1]._replace(name=f"{rows[-1].name} (EMA)", weights=ema.applied)]
 
+
+def _score(method) -> Callable[[Tensor, Any], Tensor]:
     def score(images: Tensor, labels: Any) -> Tensor:
-        return model(images, labels).scores
+        return method(images, labels).scores
 
-    rows = [Method("zero-shot CLIP", zero_shot.encode_labels, zero_shot), Method("RAM", model.encode_labels, score)]
-    return rows if ema is None else [*rows, Method("RAM (EMA)", model.encode_labels, score, ema.applied)]
+    return score
 
 
 def find(results: Sequence[Result], method: str, protocol: str) -> Mapping[str, float]:

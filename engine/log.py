@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 import numpy as np
 from torch import Tensor
 
+from errors import UserError
+
 __all__ = ["LogError", "RunLog"]
 
 
-class LogError(OSError):
+class LogError(UserError, OSError):
     """A log that cannot be written, or Weights & Biases asked for where it cannot be had."""
 
 

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from errors import UserError
+
 __all__ = ["Metrics", "MetricsError", "checked", "measure"]
 
 Array = np.ndarray
 
 
-class MetricsError(ValueError):
+class MetricsError(UserError, ValueError):
     """Scores or targets that cannot be measured; the message is one line."""
 
 

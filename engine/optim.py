@@ -1,76 +1,76 @@
-"""The two optimisers of RAM and their learning rates: AdamW for adapters and temperatures, SGD for prompts.
+"""Optimisers over groups of parameters, and their learning rates.
 
 Rates are a pure function of the progress, so there is no scheduler and nothing of it to save
 (release's schedule: warm-up over the first epochs, then a cosine much longer than the training).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import torch
 from torch.nn import Parameter
 from torch.optim import SGD, AdamW, Optimizer
 
 from engine.checkpoint import CheckpointError
+from errors import UserError
 
-__all__ = ["OptimError", "Optimizers", "ParameterGroups", "optimizers", "scheduled_rate", "set_rates"]
+__all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "scheduled_rate", "set_rates"]
+
+KINDS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
-class OptimError(ValueError):
+class OptimError(UserError, ValueError):
     """A rate, weight decay, momentum or schedule that cannot be."""
 
 
-class ParameterGroups(NamedTuple):
-    """What is trained, grouped by the module it belongs to; each list may be empty."""
+class ParameterGroup(Protocol):
+    """What a method says of parameters that are trained alike."""
 
-    adapters: list[Parameter]
-    temperatures: list[Parameter]
-    prompts: list[Parameter]
+    name: str
+    parameters: list[Parameter]
+    optimizer: str  # a key of KINDS
+    lr: float
+    weight_decay: float
+    momentum: float
 
 
 @dataclass(frozen=True)
 class Optimizers:
-    """The pair, used as one; an optimiser without parameters is None.
+    """One optimiser of each kind that is needed, used as one.
 
     Every parameter group carries its `name` and its `base_lr`, its highest rate.
     """
 
-    adamw: AdamW | None
-    sgd: SGD | None
-
-    def present(self) -> dict[str, Optimizer]:
-        """Those of the two that have parameters, by name."""
-        both = {"adamw": self.adamw, "sgd": self.sgd}
-        return {name: optimizer for name, optimizer in both.items() if optimizer is not None}
+    by_kind: dict[str, Optimizer]
 
     def groups(self) -> Iterator[dict[str, Any]]:
-        """The parameter groups of both."""
-        for optimizer in self.present().values():
+        """The parameter groups of all."""
+        for optimizer in self.by_kind.values():
             yield from optimizer.param_groups
 
     def rates(self) -> dict[str, float]:
-        """Current learning rates by group: adapters, temperatures, prompts, as far as they exist."""
+        """Current learning rates by group."""
         return {group["name"]: group["lr"] for group in self.groups()}
 
     def zero_grad(self) -> None:
         """Drops all gradients."""
-        for optimizer in self.present().values():
+        for optimizer in self.by_kind.values():
             optimizer.zero_grad(set_to_none=True)
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
-        """One step of both from gradients of the scaled loss; an optimiser with a non-finite gradient skips it.
+        """One step of all from gradients of the scaled loss; an optimiser with a non-finite gradient skips it.
 
         A disabled scaler makes this a plain step. An enabled one makes one host-device sync per optimiser.
         """
-        for optimizer in self.present().values():
+        for optimizer in self.by_kind.values():
             scaler.step(optimizer)
         scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """State of those present, by name; holds references, as `torch.optim.Optimizer.state_dict` does."""
-        return {name: optimizer.state_dict() for name, optimizer in self.present().items()}
+        """State by kind; holds references, as `torch.optim.Optimizer.state_dict` does."""
+        return {kind: optimizer.state_dict() for kind, optimizer in self.by_kind.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave, rates included.
@@ -78,14 +78,14 @@ class Optimizers:
         Raises:
             CheckpointError: if the state is that of other parameter groups.
         """
-        present = self.present()
-        if state.keys() != present.keys():
-            raise CheckpointError(f"the checkpoint has optimisers {sorted(state)}, this model needs {sorted(present)}")
-        for name, optimizer in present.items():
+        if state.keys() != self.by_kind.keys():
+            kinds = f"{sorted(state)}, this model needs {sorted(self.by_kind)}"
+            raise CheckpointError(f"the checkpoint has optimisers {kinds}")
+        for kind, optimizer in self.by_kind.items():
             try:
-                optimizer.load_state_dict(state[name])
+                optimizer.load_state_dict(state[kind])
             except ValueError as error:
-                raise CheckpointError(f"the state of {name} is that of another model: {error}") from error
+                raise CheckpointError(f"the state of {kind} is that of another model: {error}") from error
 
 
 def scheduled_rate(progress: float, base: float, *, warmup: float, start: float, floor: float, length: float) -> float:
@@ -116,41 +116,33 @@ def scheduled_rate(progress: float, base: float, *, warmup: float, start: float,
     return floor + (base - floor) * (1 + math.cos(math.pi * min(progress / length, 1.0))) / 2
 
 
-def optimizers(
-    groups: ParameterGroups,
-    *,
-    lr: float,
-    adapter_factor: float,
-    lr_sgd: float,
-    weight_decay: float,
-    weight_decay_sgd: float,
-    momentum: float,
-) -> Optimizers:
-    """AdamW over adapters (at `lr * adapter_factor`) and temperatures (at `lr`), SGD over prompts (at `lr_sgd`).
+def optimizers(groups: Iterable[ParameterGroup]) -> Optimizers:
+    """An optimiser for each kind that a group asks for; groups without parameters are left out.
 
     Raises:
-        OptimError: if one of the numbers is out of its range, naming it.
+        OptimError: naming the group, if it asks for an optimiser that does not exist or one of its numbers is negative.
     """
-    adamw = _named_groups(
-        {"adapters": groups.adapters, "temperatures": groups.temperatures},
-        {"adapters": lr * adapter_factor, "temperatures": lr},
-    )
-    sgd = _named_groups({"prompts": groups.prompts}, {"prompts": lr_sgd})
-    try:
-        return Optimizers(
-            AdamW(adamw, lr=lr, weight_decay=weight_decay) if adamw else None,
-            SGD(sgd, lr=lr_sgd, weight_decay=weight_decay_sgd, momentum=momentum) if sgd else None,
-        )
-    except ValueError as error:
-        raise OptimError(f"the optimiser refuses its settings: {error}") from error
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        _require_possible(group)
+        settings: dict[str, Any] = {
+            "params": group.parameters, "name": group.name, "lr": group.lr, "base_lr": group.lr,
+            "weight_decay": group.weight_decay,
+        }  # fmt: skip
+        if group.optimizer == "sgd":
+            settings["momentum"] = group.momentum
+        if group.parameters:
+            by_kind.setdefault(group.optimizer, []).append(settings)
+    return Optimizers({kind: KINDS[kind](settings) for kind, settings in by_kind.items()})
 
 
-def _named_groups(parameters: dict[str, list[Parameter]], rates: dict[str, float]) -> list[dict[str, Any]]:
-    return [
-        {"params": parameters[name], "name": name, "lr": rates[name], "base_lr": rates[name]}
-        for name in parameters
-        if parameters[name]
-    ]
+def _require_possible(group: ParameterGroup) -> None:
+    if group.optimizer not in KINDS:
+        raise OptimError(f"the {group.name} ask for the optimiser {group.optimizer!r}, not one of {', '.join(KINDS)}")
+    numbers = {"learning rate": group.lr, "weight decay": group.weight_decay, "momentum": group.momentum}
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise OptimError(f"the {name} of the {group.name} is {number}; it has to be 0 or more")
 
 
 def set_rates(pair: Optimizers, progress: float, *, warmup: float, start: float, floor: float, length: float) -> None:

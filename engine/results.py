@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.atomic import WriteError, atomic_write
 from engine.metrics import Metrics, MetricsError, checked
+from errors import UserError
 
 __all__ = [
     "Result",
@@ -38,11 +39,11 @@ COLUMNS = ("P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "CF1@3", "OP", "OR
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-class ResultsError(ValueError):
+class ResultsError(UserError, ValueError):
     """Results that cannot be written; the message is one line."""
 
 
-class ScoresError(ValueError):
+class ScoresError(UserError, ValueError):
     """Scores that are not as the module docstring says; the message is one line that begins with the path."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.atomic import atomic_write
+from errors import UserError
 
 __all__ = [
     "DeviceError",
@@ -31,11 +32,11 @@ CPU_INFO = Path("/proc/cpuinfo")
 PRECISIONS = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class RunError(OSError):
+class RunError(UserError, OSError):
     """A run folder that cannot be made."""
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError, ValueError):
     """A device or precision that does not exist, in general or on this machine."""
 
 

@@ -13,16 +13,17 @@ from tqdm import tqdm
 from engine.broken import warn_of_broken_images
 from engine.ema import Ema
 from engine.optim import Optimizers
+from errors import UserError
 
 __all__ = ["NonFiniteLossError", "Trainer"]
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(UserError, ValueError):
     """The loss is NaN or infinite; names the epoch, the step and the images."""
 
 
 NAMED = 3  # skipped steps of an epoch that are named one by one
-WAY_OUT = "lower the learning rates, or set SOLVER.AMP off"
+WAY_OUT = "begin a new run with lower learning rates, or with SOLVER.AMP off"
 STUCK = 100  # skipped steps in a row after which a training will not recover
 
 
@@ -31,10 +32,8 @@ class Trainer:
     """What a training step needs.
 
     Attributes:
-        model: has `encode_labels(names)`, `forward(images, labels, targets)` giving `local_logits`, `global_logits` and
-            `matching`, and `trained_state()`, live tensors by name.
-        loss: of logits (B, C) and targets (B, C).
-        loss_weight: of each of the two losses.
+        model: a method: `encode_labels(names)`, `forward(images, labels, targets)`, `losses(output, targets)`,
+            `diagnostics(output)` and `trained_state()`.
         names: the seen labels, in the order of the targets' columns.
         optimizers: over all trained parameters.
         set_rates: sets the learning rates for a progress in epochs.
@@ -51,8 +50,6 @@ class Trainer:
     """
 
     model: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    loss_weight: float
     names: Sequence[str]
     optimizers: Optimizers
     set_rates: Callable[[float], None]
@@ -83,7 +80,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: at the first loss that is NaN or infinite if such are not skipped, else at the hundredth
-                in a row, or after an epoch of them. Such losses update nothing.
+                in a row, or after a whole epoch of several. Such losses update nothing.
         """
         self.model.train()
         buffers = dict(self.model.named_buffers())
@@ -101,7 +98,7 @@ class Trainer:
                 if after_step is not None:
                     after_step(done)
         if self._skipped:
-            self._sum_up(epoch, self.step - begun)
+            self._sum_up(epoch, self.step - begun, whole=first_batch == 0)
         warn_of_broken_images(loader, "training images")
 
     def _train_step(self, batch, epoch: int) -> Tensor:
@@ -110,9 +107,9 @@ class Trainer:
         before = [buffer.clone() for buffer in self._buffers]
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             labels = self.model.encode_labels(self.names)
-            found = self.model(images, labels, targets)
-        local_loss, global_loss = self.loss(found.local_logits, targets), self.loss(found.global_logits, targets)
-        loss = self.loss_weight * (local_loss + global_loss)
+            output = self.model(images, labels, targets)
+        losses = self.model.losses(output, targets)
+        loss = torch.stack(list(losses.values())).sum()
         if not math.isfinite(loss.item()):  # host-device sync
             for buffer, value in zip(self._buffers, before, strict=True):
                 buffer.copy_(value)
@@ -125,9 +122,8 @@ class Trainer:
         if self.ema is not None:
             self.ema.update()
         self.step += 1
-        self._meter.add(len(images), loss=loss, loss_local=local_loss, loss_global=global_loss,
-                        solver_iterations=found.matching.iterations.float().mean(),
-                        solver_error=found.matching.error.mean())  # fmt: skip
+        named = {f"loss_{name}": value for name, value in losses.items()}
+        self._meter.add(len(images), loss=loss, **named, **self.model.diagnostics(output))
         return loss
 
     def _leave_out(self, batch, epoch: int, loss: float) -> None:
@@ -141,17 +137,15 @@ class Trainer:
         if self._skipped <= NAMED:
             warnings.warn(f"left out: {what}", stacklevel=2)
 
-    def _sum_up(self, epoch: int, steps: int) -> None:
-        """Says how many steps of an epoch were left out; stops if all were."""
-        if self._skipped == steps:
+    def _sum_up(self, epoch: int, steps: int, *, whole: bool) -> None:
+        """Says how many steps of an epoch were left out; stops if all of a whole epoch of several were."""
+        if whole and self._skipped == steps > 1:
             raise NonFiniteLossError(f"no loss of epoch {epoch} was finite; {WAY_OUT}")
         warnings.warn(f"epoch {epoch} left out {self._skipped} of {steps} steps without a finite loss", stacklevel=2)
 
     def _values(self) -> dict[str, float]:
         values = self._meter.read()
         values |= {f"lr_{name}": rate for name, rate in self.optimizers.rates().items()}
-        values["temperature_local"] = self.model.local_temperature.item()
-        values["temperature_global"] = self.model.global_temperature.item()
         if self._skipped:
             values["skipped_steps"] = self._skipped
         if self.device.type == "cuda":

@@ -1,11 +1,11 @@
 """Multi-matching contrastive (MMC) loss: every present label of a batch against all labels of all images.
 
-RAM (CVPR 2025), Section 3.4, Eq. (13).
+RAM (CVPR 2025), Section 3.4, Eq. (13), and without the other images, Eq. (21).
 """
 
 from torch import Tensor
 
-__all__ = ["mmc_loss"]
+__all__ = ["mmc_image_loss", "mmc_loss"]
 
 
 def mmc_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -20,3 +20,19 @@ def mmc_loss(logits: Tensor, targets: Tensor) -> Tensor:
     logits, targets = logits.float(), targets.float()
     positives = targets.sum()
     return (positives * logits.flatten().logsumexp(0) - (targets * logits).sum()) / positives.clamp(min=1)
+
+
+def mmc_image_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """MMC without the batch: each image's labels compete with each other only, Eq. (21); a scalar, float32.
+
+    -(1/B) sum_b (1/|Pos_b|) sum over j in Pos_b of log(exp(P_bj) / sum_j' exp(P_bj')), where B counts the images that
+    have positives (the paper does not say what becomes of the others). Without any the loss is 0.
+
+    Args:
+        logits: (B, C), divided by their temperature.
+        targets: (B, C), 1 where the label is present, else 0.
+    """
+    logits, targets = logits.float(), targets.float()
+    positives = targets.sum(1)  # (B,)
+    per_image = -(targets * logits.log_softmax(1)).sum(1) / positives.clamp(min=1)
+    return per_image.sum() / (positives > 0).sum().clamp(min=1)

@@ -3,41 +3,21 @@
 RAM (CVPR 2025), Section 3.3, Eq. (6)-(12): a cost from region-label similarities, the weight of each
 region by label presence detection (LPD), a teacher's assignment that lowers the cost of present labels
 (teacher knowledge transfer, TKT; in training only), and the plan by Sinkhorn iterations. The plan only
-weights similarities: no gradient flows through anything here.
+weights similarities: no gradient flows through anything here. Without LPD, TKT or both it is a row of Table 6.
 
 B images, N regions, C labels, D joint width.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.ot_solver import sinkhorn
+from model.matchers import Matching, matching_cost
+from model.ot_solver import TransportPlan
 
-__all__ = ["KCOT", "Matching", "label_presence", "matching_cost", "teacher_assignment", "transfer_knowledge"]
-
-
-class Matching(NamedTuple):
-    """A solved matching and what it was solved from, named as in the paper."""
-
-    plan: Tensor  # (B, N, C), columns sum to 1/C
-    cost: Tensor  # (B, N, C), with the teacher's term in training
-    mu: Tensor  # (B, N), rows sum to 1
-    reg: float  # lambda 1 at test, lambda 1 + lambda 2 in training
-    error: Tensor  # (B,), L1 error of the region marginal
-    iterations: Tensor  # (B,)
-
-
-def matching_cost(similarity: Tensor, scale: float) -> Tensor:
-    """C_ij = 1 - softmax_j(scale * s_ij), Eq. (7): (B, N, C) in [0, 1].
-
-    Args:
-        similarity: (B, N, C), cosines of regions and labels.
-        scale: CLIP's pre-trained logit scale, 1 / tau.
-    """
-    return 1 - (scale * similarity).softmax(-1)
+__all__ = ["KCOT", "label_presence", "teacher_assignment", "transfer_knowledge"]
 
 
 def label_presence(similarity: Tensor, temperature: float) -> Tensor:
@@ -56,8 +36,9 @@ def teacher_assignment(regions: Tensor, labels: Tensor, *, scale: float, sharpne
         scale: CLIP's pre-trained logit scale.
         sharpness: 20 in the release.
     """
-    cosines = F.normalize(regions.float(), dim=-1) @ F.normalize(labels.float(), dim=-1).T
-    return (sharpness * (scale * cosines).softmax(-1)).softmax(1)
+    with torch.no_grad():
+        cosines = F.normalize(regions.float(), dim=-1) @ F.normalize(labels.float(), dim=-1).T
+        return (sharpness * (scale * cosines).softmax(-1)).softmax(1)
 
 
 def transfer_knowledge(cost: Tensor, assignment: Tensor, targets: Tensor, reg_teacher: float) -> Tensor:
@@ -82,41 +63,43 @@ class KCOT(nn.Module):
     Args:
         scale: CLIP's pre-trained logit scale, 1 / tau of Eq. (7).
         reg: lambda 1.
-        reg_teacher: lambda 2.
-        presence_temperature: of Eq. (8).
-        sharpness: of the teacher's softmax over regions, Eq. (9).
-        max_iter: see `sinkhorn`, like the following two.
-        tol: mean change of a at which the iteration stops.
-        stop: "image" or "batch".
+        reg_teacher: lambda 2; None: no teacher, so that training solves the problem of the test.
+        presence_temperature: of Eq. (8); None: every region weighs 1 / N.
+        solve: of cost, mu, nu and reg, such as `sinkhorn` with its other arguments given.
     """
 
     def __init__(
-        self, *, scale: float, reg: float, reg_teacher: float, presence_temperature: float, sharpness: float,
-        max_iter: int, tol: float, stop: str,
+        self, *, scale: float, reg: float, reg_teacher: float | None, presence_temperature: float | None,
+        solve: Callable[..., TransportPlan],
     ) -> None:  # fmt: skip
         super().__init__()
         self.scale, self.reg, self.reg_teacher = scale, reg, reg_teacher
-        self.presence_temperature, self.sharpness = presence_temperature, sharpness
-        self.max_iter, self.tol, self.stop = max_iter, tol, stop
+        self.presence_temperature, self.solve = presence_temperature, solve
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the assignment is looked at in training."""
+        return self.reg_teacher is not None
 
     @torch.no_grad()
     def forward(self, similarity: Tensor, assignment: Tensor | None = None, targets: Tensor | None = None) -> Matching:
-        """The matching of regions and labels; with the teacher's term if `targets` are given.
+        """The matching of regions and labels; with the teacher's term if its assignment is given.
 
         Args:
             similarity: (B, N, C), cosines of regions and labels.
-            assignment: (B, N, C), what `assign` gives; with `targets` only.
+            assignment: (B, N, C), what `teacher_assignment` gives; with `targets` only.
             targets: (B, C), multi-hot.
         """
         cost, reg = matching_cost(similarity, self.scale), self.reg
-        if targets is not None:
+        if self.reg_teacher is not None and assignment is not None and targets is not None:
             cost, reg = transfer_knowledge(cost, assignment, targets, self.reg_teacher), reg + self.reg_teacher
-        mu = label_presence(similarity, self.presence_temperature)
         nu = torch.full_like(similarity[:, 0], 1 / similarity.shape[-1])  # (B, C)
-        solved = sinkhorn(cost, mu, nu, reg=reg, max_iter=self.max_iter, tol=self.tol, stop=self.stop)
-        return Matching(solved.plan, cost, mu, reg, solved.error, solved.iterations)
+        solved = self.solve(cost, self._weights(similarity), nu, reg=reg)
+        diagnostics = {"solver_iterations": solved.iterations, "solver_error": solved.error}
+        return Matching(solved.plan, cost, self._weights(similarity), reg, diagnostics)
 
-    @torch.no_grad()
-    def assign(self, regions: Tensor, labels: Tensor) -> Tensor:
-        """The teacher's assignment (B, N, C) from its regions (B, N, D) and frozen labels (C, D)."""
-        return teacher_assignment(regions, labels, scale=self.scale, sharpness=self.sharpness)
+    def _weights(self, similarity: Tensor) -> Tensor:
+        """mu: (B, N)."""
+        if self.presence_temperature is None:
+            return torch.full_like(similarity[..., 0], 1 / similarity.shape[1])
+        return label_presence(similarity, self.presence_temperature)

@@ -15,7 +15,7 @@ scores (B,C): from both logits          loss: MMC(global logits) and MMC(local l
 B images, N regions, C labels, W trunk width, D joint width, L adapted blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,13 +26,10 @@ from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
-from model.kcot import KCOT, Matching
+from model.matchers import Matching
+from model.method import Group, Method, Recipe
 
-__all__ = ["RAM", "Labels", "ModelError", "Recognition", "TrainedParts"]
-
-
-class ModelError(ValueError):
-    """A setting that no model can be built from, or the trained weights of another model."""
+__all__ = ["RAM", "Labels", "Recognition"]
 
 
 class Labels(NamedTuple):
@@ -51,19 +48,11 @@ class Recognition(NamedTuple):
     local_logits: Tensor  # (B, C)
     similarity: Tensor  # (B, N, C), cosines of regions and labels
     matching: Matching
-    assignment: Tensor | None  # (B, N, C), the teacher's, where targets were given
+    assignment: Tensor | None  # (B, N, C), the teacher's, where targets were given and the matcher wants it
     grid: tuple[int, int]  # rows and columns of the N regions
 
 
-class TrainedParts(NamedTuple):
-    """Trainable parameters by the module they belong to."""
-
-    adapters: list[nn.Parameter]
-    temperatures: list[nn.Parameter]
-    prompts: list[nn.Parameter]
-
-
-class RAM(nn.Module):
+class RAM(Method):
     """Region and label features from a frozen CLIP, matched by optimal transport.
 
     Args:
@@ -72,18 +61,30 @@ class RAM(nn.Module):
         adapter: LLA.
         visual_prompts: of the adapted blocks.
         label_prompts: of the last text blocks.
-        kcot: the matching.
+        matcher: similarities to a plan, KCOT in the paper; see `model.matchers`.
+        teach: the teacher's assignment from its regions and frozen labels, Eq. (9).
+        loss: of logits (B, C) and targets (B, C).
+        loss_weight: of each of the two losses.
+        recipe: learning rates and weight decay.
         local_temperature: initial divisor of the local logits, Eq. (14).
         global_temperature: initial divisor of the global logits.
     """
 
+    title = "RAM"
+    frozen = ("trunk", "text")
+    not_averaged = frozenset({"global_temperature"})  # the release copies it
+
     def __init__(
         self, *, trunk: ImageTrunk, text: TextEncoder, adapter: LadderLocalAdapter, visual_prompts: DeepPrompts,
-        label_prompts: DeepPrompts, kcot: KCOT, local_temperature: float, global_temperature: float,
+        label_prompts: DeepPrompts, matcher: nn.Module, teach: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, recipe: Recipe, local_temperature: float,
+        global_temperature: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.trunk, self.text, self.adapter, self.kcot = trunk, text, adapter, kcot
+        self.trunk, self.text, self.adapter = trunk, text, adapter
         self.visual_prompts, self.label_prompts = visual_prompts, label_prompts
+        self.matcher, self.teach, self.loss, self.loss_weight = matcher, teach, loss, loss_weight
+        self.recipe = recipe
         self.local_temperature = nn.Parameter(torch.tensor(local_temperature))
         self.global_temperature = nn.Parameter(torch.tensor(global_temperature))
 
@@ -99,54 +100,45 @@ class RAM(nn.Module):
             labels: what `encode_labels` gives.
             targets: (B, C), multi-hot; switches the teacher on, Eq. (9) and (11).
         """
-        state = self.trunk.stem(images, teacher=targets is not None)
+        teaching = targets is not None and self.matcher.needs_teacher
+        state = self.trunk.stem(images, teacher=teaching)
         features = self.trunk.finish(state, self.visual_prompts())
         regions = self.trunk.project(self.adapter(features, labels.features))  # (B, N, D)
-        teacher = None if targets is None else self.trunk.teacher_regions(state)  # (B, N, D)
+        teacher = self.trunk.teacher_regions(state) if teaching else None  # (B, N, D)
 
         with torch.autocast(images.device.type, enabled=False):  # logits are cosines times up to 5000
             text = F.normalize(labels.features.float(), dim=-1)  # (C, D)
             similarity = F.normalize(regions.float(), dim=-1) @ text.T  # (B, N, C)
-            assignment = None if teacher is None else self.kcot.assign(teacher, labels.frozen)
-            matching = self.kcot(similarity.detach(), assignment, targets)
+            assignment = None if teacher is None else self.teach(teacher, labels.frozen)
+            matching = self.matcher(similarity.detach(), assignment, targets)
 
             local_logits = (matching.plan * similarity).sum(1) / self.local_temperature  # (B, C)
             global_logits = F.normalize(features.cls.float(), dim=-1) @ text.T / self.global_temperature
             scores = (local_logits.softmax(-1) + global_logits.softmax(-1)) / 2
         return Recognition(scores, global_logits, local_logits, similarity, matching, assignment, features.grid)
 
-    def trained_parts(self) -> TrainedParts:
-        """The 13 M parameters that are trained, in three groups with a learning rate each."""
-        return TrainedParts(
-            adapters=list(self.adapter.parameters()),
-            temperatures=[self.local_temperature, self.global_temperature],
-            prompts=[*self.visual_prompts.parameters(), *self.label_prompts.parameters()],
-        )
+    def losses(self, output: Recognition, targets: Tensor) -> dict[str, Tensor]:
+        """The loss of both branches, Eq. (15)."""
+        return {
+            "local": self.loss_weight * self.loss(output.local_logits, targets),
+            "global": self.loss_weight * self.loss(output.global_logits, targets),
+        }
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """What training changes, by name: parameters and BatchNorm statistics, live and not copied."""
-        frozen = ("trunk.", "text.")
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(frozen)}
+    def groups(self) -> list[Group]:
+        """The 13 M parameters that are trained: AdamW for adapters and temperatures, SGD for the prompts."""
+        lr, factor, lr_sgd, decay, decay_sgd, momentum = self.recipe
+        temperatures = [self.local_temperature, self.global_temperature]
+        prompts = [*self.visual_prompts.parameters(), *self.label_prompts.parameters()]
+        return [
+            Group("adapters", list(self.adapter.parameters()), "adamw", lr * factor, decay),
+            Group("temperatures", temperatures, "adamw", lr, decay),
+            Group("prompts", prompts, "sgd", lr_sgd, decay_sgd, momentum),
+        ]
 
-    def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        """Puts back what `trained_state` gave.
-
-        Raises:
-            ModelError: if names or shapes are not those of this model; nothing is changed then.
-        """
-        own = self.trained_state()
-        for name in sorted(own.keys() | state.keys()):
-            ours, theirs = own.get(name), state.get(name)
-            if ours is None or theirs is None or ours.shape != theirs.shape:
-                sides = ["missing" if t is None else tuple(t.shape) for t in (ours, theirs)]
-                raise ModelError(f"{name} is {sides[0]} in this model and {sides[1]} in the checkpoint")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
-
-    def train(self, mode: bool = True) -> "RAM":
-        """Switches the trained part; the frozen towers stay in evaluation mode."""
-        super().train(mode)
-        self.trunk.eval()
-        self.text.eval()
-        return self
+    def diagnostics(self, output: Recognition) -> dict[str, Tensor]:
+        """The temperatures, and what the matcher says of its solution, mean over the images."""
+        found = {name: value.float().mean() for name, value in output.matching.diagnostics.items()}
+        return {
+            **found, "temperature_local": self.local_temperature.detach(),
+            "temperature_global": self.global_temperature.detach(),
+        }  # fmt: skip

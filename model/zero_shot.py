@@ -1,18 +1,26 @@
 """Zero-shot CLIP: the row that every method has to beat. Nothing is trained."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from model.method import Method
 
-__all__ = ["ZeroShotCLIP"]
+__all__ = ["Ranking", "ZeroShotCLIP"]
 
 
-class ZeroShotCLIP(nn.Module):
+class Ranking(NamedTuple):
+    """What zero-shot CLIP says of a batch of images."""
+
+    scores: Tensor  # (B, C), each row sums to 1
+
+
+class ZeroShotCLIP(Method):
     """Scores by the cosine of the global image feature and the template text.
 
     Args:
@@ -22,6 +30,9 @@ class ZeroShotCLIP(nn.Module):
         input_norm: (mean, std) that images come with, on pixels in [0, 1].
         clip_norm: (mean, std) that the CLIP was trained with; images are brought to it.
     """
+
+    title = "zero-shot CLIP"
+    frozen = ("trunk", "text")
 
     def __init__(
         self, trunk: ImageTrunk, text: TextEncoder, *, scale: float,
@@ -41,8 +52,7 @@ class ZeroShotCLIP(nn.Module):
         return F.normalize(self.text.prefix(names).plain, dim=-1)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Scores (B, C), each row sums to 1; images are (B, 3, H, W) as RAM gets them."""
-        state = self.trunk.stem(images * self.gain + self.offset)
-        features = self.trunk.finish(state, {})
-        return (self.scale * F.normalize(features.cls.float(), dim=-1) @ labels.T).softmax(-1)
+    def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Ranking:  # noqa: ARG002
+        """Scores of images (B, 3, H, W), normalised as the other methods get them."""
+        features = self.trunk.global_features(images * self.gain + self.offset)
+        return Ranking((self.scale * F.normalize(features.float(), dim=-1) @ labels.T).softmax(-1))

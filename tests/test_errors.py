@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -127,6 +128,24 @@ def test_by_default_a_truncated_image_is_trained_on_as_the_release_does_and_name
     assert "train2.png" in told
 
 
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("how", ["skip", "stop"])
+def test_a_loss_that_is_not_finite_is_skipped_or_stops_the_training(
+    benchmark, train_script, command, capsys, monkeypatch, how
+):
+    forward = train_script.Trainer._train_step
+
+    def spoilt(self, batch, epoch):
+        return forward(self, batch._replace(images=batch.images * (math.nan if self.step == 1 else 1)), epoch)
+
+    monkeypatch.setattr(train_script.Trainer, "_train_step", spoilt)
+    code = command(train_script, benchmark, "SOLVER.MAX_EPOCHS", "1", "SOLVER.NONFINITE", how)
+    told = capsys.readouterr().err
+    assert code == (0 if how == "skip" else 2)
+    assert ("warning: left out: the loss is nan in epoch 1, step 2" in told) == (how == "skip")
+    assert ("error: the loss is nan in epoch 1, step 2" in told) == (how == "stop")
+
+
 @pytest.fixture
 def shrunk(benchmark):
     """The benchmark, in which one image of each list cannot be read."""
@@ -141,6 +160,13 @@ def test_a_truncated_image_stops_an_evaluation_which_writes_nothing(shrunk, trai
     assert "test4.png" in line
     assert files(trained.runs) == before
     assert not (trained.run / "test").exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_by_default_an_evaluation_uses_truncated_images_and_names_them(shrunk, trained, test_script, command, capsys):
+    assert command(test_script, trained, "DATASETS.ROOT_DIR", str(shrunk.data)) == 0
+    assert "GZSL with 1 image files that are cut short" in capsys.readouterr().err
+    assert json.loads((trained.run / "test" / "results.json").read_text())["RAM"]["GZSL"]["images"] == 7
 
 
 @pytest.mark.filterwarnings("always")

@@ -5,7 +5,7 @@ import torch
 
 from configs import load_config
 from loss import mmc_loss
-from model import build_model, load_towers
+from model import build_method, load_towers
 from model.ot_solver import sinkhorn
 
 pytestmark = [
@@ -21,14 +21,14 @@ def step(device, dtype=None):
     cfg = load_config("configs/tiny.yml")
     towers = load_towers(cfg)
     torch.manual_seed(0)
-    model = build_model(cfg, towers).to(device)
+    model = build_method(cfg, towers).to(device)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
     with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
         found = model(images, model.encode_labels(NAMES), TARGETS.to(device))
     loss = mmc_loss(found.local_logits, TARGETS.to(device)) + mmc_loss(found.global_logits, TARGETS.to(device))
     scaler.scale(loss).backward()
-    gradients = [p.grad for group in model.trained_parts() for p in group]
+    gradients = [p.grad for group in model.groups() for p in group.parameters]
     assert all(torch.isfinite(g).all() for g in gradients)
     return found.scores.detach().cpu(), loss.item()
 

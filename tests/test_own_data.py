@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from engine import cli
-from engine.checkpoint import load_checkpoint
+from engine.state import load_state
 
 CUSTOM = Path(__file__).parents[1] / "configs" / "custom.yml"
 TINY = [
@@ -93,7 +93,7 @@ def test_one_command_trains_and_one_tests(call, root, train_script, test_script,
     overrides = ("DATASETS.TRAIN", make(root), "DATASETS.UNSEEN", "('couch',)", "DATASETS.TEST_FRACTION", "0.3")
     assert call(train_script, *overrides) == 0
     (run,) = (root / "runs").iterdir()
-    assert load_checkpoint(run / "checkpoint.pth")["step"] > 0
+    assert load_state(run / "checkpoint.pth").step > 0
     assert (run / "best.pth").is_file()
     said = capsys.readouterr().out
     assert "3 validation, 9 test images; 3 seen and 1 unseen labels" in said
@@ -121,9 +121,9 @@ def with_texts(call, root, train_script):
 
 def test_a_checkpoint_holds_the_texts_of_labels_and_synonyms_are_one_label(with_texts, root):  # noqa: ARG001
     (run,) = (root / "runs").iterdir()
-    content = load_checkpoint(run / "checkpoint.pth")
-    assert content["seen"] == ["cat", "dog", "sofa"]
-    assert content["texts"] == {"sofa": "A piece of furniture."}
+    state = load_state(run / "checkpoint.pth")
+    assert state.seen == ["cat", "dog", "sofa"]
+    assert state.texts == {"sofa": "A piece of furniture."}
 
 
 @pytest.mark.filterwarnings("always")

@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs import load_config
+from configs import load_config, restore_config
 from engine.checkpoint import load_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
 from engine.results import read_scores
+from engine.state import load_state
+from model import build_method, load_towers
 
 ROOT = Path(__file__).parent.parent
+RATES = json.loads((ROOT / "tests" / "data" / "release_schedule.json").read_text())
 RESULTS = {"results.json", "results.csv", "per_class.csv"}
-KEYS = {
-    "model", "ema", "optimizers", "scaler", "epoch", "batch", "step", "best", "random", "config", "template", "seen",
-    "unseen", "texts", "images", "clip",
-}  # fmt: skip
 
 
 class Killed(BaseException):
@@ -84,19 +83,45 @@ def test_the_log_has_every_step_and_every_evaluation(finished):
     assert expected in [line.get("RAM (EMA)/GZSL/F1@3") for line in evaluated]
 
 
-def test_a_checkpoint_has_exactly_its_keys(finished):
-    content = load_checkpoint(finished.run / "checkpoint.pth")
-    assert content.keys() == KEYS
-    assert [content[key] for key in ("epoch", "batch", "step")] == [3, 0, 6]
-    assert content["seen"] == ["cat", "cup", "dog", "tree"]
-    assert content["unseen"] == ["car", "kite", "sun"]
+def test_a_checkpoint_says_where_the_training_stands(finished):
+    state = load_state(finished.run / "checkpoint.pth")
+    assert (state.method, state.epoch, state.batch, state.step) == ("ram", 3, 0, 6)
+    assert state.seen == ["cat", "cup", "dog", "tree"]
+    assert state.unseen == ["car", "kite", "sun"]
+
+
+def test_the_schedule_of_the_configuration_is_that_of_the_release(train_script, benchmark):
+    keys = {key: load_config().SOLVER[key] for key in (
+        "BASE_LR", "BASE_LR_SGD", "ADAPTER_FACTOR", "WARMUP_LR", "MIN_LR", "WARMUP_EPOCHS", "SCHEDULER_MAX_EPOCHS",
+        "LR_PERIOD",
+    )}  # fmt: skip
+    overrides = [part for key, value in keys.items() for part in (f"SOLVER.{key}", str(value))]
+    train_script.train(benchmark.config(*overrides, "SOLVER.MAX_EPOCHS", "5", "SOLVER.EVAL_PERIOD", "5"), None)
+    lines = [json.loads(line) for line in (only_run(benchmark) / "log.jsonl").read_text().splitlines()]
+    rates = {
+        line["epoch"]: [line[f"lr_{name}"] for name in RATES["groups"]] for line in lines if line["kind"] == "train"
+    }
+    for epoch, expected in enumerate(RATES["coco"][:5], start=1):
+        assert rates[epoch] == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_a_checkpoint_alone_rebuilds_the_model(finished, train_script):
+    state = load_state(finished.run / "checkpoint.pth")
+    cfg = restore_config(state.config)
+    model = build_method(cfg, load_towers(cfg), seen=len(state.seen), texts=state.texts)
+    model.load_trained_state(state.model)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    run = train_script.Run(finished.config())
+    run.restore(finished.run / "checkpoint.pth")
+    found, expected = (m.eval()(images, m.encode_labels(["cat", "sun"])).scores for m in (model, run.model))
+    assert torch.equal(found, expected)
 
 
 def test_a_checkpoint_holds_no_frozen_weights_and_is_small(finished):
-    content = load_checkpoint(finished.run / "checkpoint.pth")
-    assert not [name for name in content["model"] if name.startswith(("trunk.", "text."))]
-    assert content["ema"].keys() == content["model"].keys()
-    trained = sum(tensor.numel() for tensor in content["model"].values())
+    state = load_state(finished.run / "checkpoint.pth")
+    assert not [name for name in state.model if name.startswith(("trunk.", "text."))]
+    assert state.ema.keys() == state.model.keys()
+    trained = sum(tensor.numel() for tensor in state.model.values())
     assert (finished.run / "checkpoint.pth").stat().st_size < 4 * 4 * trained + 200_000  # AdamW holds two, EMA one
 
 

@@ -5,7 +5,6 @@
 opens every image. Exit code 1 if something is absent that training needs, 2 for a mistake in the command.
 """
 
-import argparse
 import csv
 import io
 import multiprocessing
@@ -26,7 +25,7 @@ from datasets.annotations import read_records
 from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.compose import Splits
 from datasets.formats.release import checksum
-from datasets.images import SHAPES, locate, open_image
+from datasets.images import SHAPES, locate, open_image, open_truncated
 from datasets.records import DataError, Records, some
 from engine import cli
 from engine.atomic import WriteError, atomic_write
@@ -38,7 +37,7 @@ SHOWN = 10  # problems of a kind that are printed one by one
 
 
 class Problem(NamedTuple):
-    """An image that cannot be used: `kind` is "missing" or "unreadable"."""
+    """An image that cannot be used: `kind` is "missing", "unreadable" or "truncated"."""
 
     image: str
     kind: str
@@ -57,9 +56,14 @@ def files_of(cfg: CfgNode) -> tuple[dict[str, Records], list[str]]:
     return found, wrong
 
 
-def image_problems(images: Iterable[str], folder: str, *, decode: bool, workers: int) -> dict[str, Problem]:
-    """Images that are missing or, with `decode`, unreadable, by their name in the lists."""
-    wanted = [(image, folder, decode) for image in dict.fromkeys(images) if not image.startswith(SHAPES)]
+def image_problems(
+    images: Iterable[str], folder: str, *, decode: bool, truncated: bool, workers: int
+) -> dict[str, Problem]:
+    """Images that are missing or, with `decode`, unreadable, by their name in the lists.
+
+    With `truncated`, files that are cut short are readable: a problem of a kind of their own.
+    """
+    wanted = [(image, folder, decode, truncated) for image in dict.fromkeys(images) if not image.startswith(SHAPES)]
     with ExitStack() as stack:
         checked = map(_image_problem, wanted)
         if workers > 1 and len(wanted) > CHUNK:
@@ -69,8 +73,8 @@ def image_problems(images: Iterable[str], folder: str, *, decode: bool, workers:
         return {problem.image: problem for problem in bar if problem is not None}
 
 
-def _image_problem(job: tuple[str, str, bool]) -> Problem | None:
-    image, folder, decode = job
+def _image_problem(job: tuple[str, str, bool, bool]) -> Problem | None:
+    image, folder, decode, truncated = job
     try:
         locate(image, folder)
     except DataError as error:
@@ -79,8 +83,16 @@ def _image_problem(job: tuple[str, str, bool]) -> Problem | None:
         if decode:
             open_image(image, folder)
     except DataError as error:
-        return Problem(image, "unreadable", str(error))
+        return Problem(image, "truncated" if truncated and _opens_in_part(image, folder) else "unreadable", str(error))
     return None
+
+
+def _opens_in_part(image: str, folder: str) -> bool:
+    try:
+        open_truncated(image, folder)
+    except DataError:
+        return False
+    return True
 
 
 def table(lists: dict[str, Records], published: Published | None, problems: dict[str, Problem], decode: bool) -> str:
@@ -146,10 +158,13 @@ def check(cfg: CfgNode, *, decode: bool, report: Path | None) -> int:
         lists = {name: getattr(splits, name) for name in KEYS if getattr(splits, name) is not None}
         images = (image for records in lists.values() for image in records.images)
         workers = min(cfg.DATALOADER.NUM_WORKERS, multiprocessing.cpu_count())
-        problems = image_problems(images, folder, decode=decode, workers=workers)
+        truncated = cfg.DATALOADER.READ_TRUNCATED
+        problems = image_problems(images, folder, decode=decode, truncated=truncated, workers=workers)
         known = BY_NAME.get(cfg.DATASETS.NAMES)
         print(table(lists, known, problems, decode))
         print("\n".join(remarks(splits, files, lists, known)))
+        if short := [image for image, problem in problems.items() if problem.kind == "truncated"]:
+            print(f"cut short, each used as far as it goes (DATALOADER.READ_TRUNCATED): {some(short)}")
         if len(splits.train.images) < cfg.SOLVER.IMS_PER_BATCH:
             wrong.append(f"{len(splits.train.images)} training images are fewer than SOLVER.IMS_PER_BATCH")
     if report:
@@ -169,12 +184,12 @@ def write_report(path: Path, problems: dict[str, Problem]) -> None:
 
 def main() -> int:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("config", help="YAML in configs/")
+    cli.add_overrides(parser, "DATASETS.ROOT_DIR DIR")
     parser.add_argument("--quick", action="store_true", help="only look whether the images are there")
-    parser.add_argument("--report", type=Path, help="write all missing and unreadable images to this CSV")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="such as DATASETS.ROOT_DIR DIR")
-    args = parser.parse_intermixed_args()
+    parser.add_argument("--report", type=Path, help="write all missing, unreadable and truncated images to this CSV")
+    args = cli.read(parser)
     if args.report and not args.report.absolute().parent.is_dir():
         raise WriteError(f"--report {args.report}: there is no such folder")
     return check(load_config(args.config, args.opts), decode=not args.quick, report=args.report)

@@ -8,11 +8,11 @@ Exits 1 if one is above 1e-4 (trajectory: 1e-3), 2 if the file is broken or lack
 no group are not looked at, and named.
 """
 
-import argparse
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,17 +27,21 @@ from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
-from engine.optim import ParameterGroups, optimizers
+from engine import cli
+from engine.optim import optimizers
+from errors import UserError
 from loss import mmc_loss
-from model.kcot import KCOT
+from model.kcot import KCOT, teacher_assignment
+from model.method import Recipe
 from model.model import RAM, Labels, Recognition
+from model.ot_solver import sinkhorn
 
 LIMITS = {"text": 1e-4, "image": 1e-4, "teacher": 1e-4, "eval": 1e-4, "train": 1e-4, "grad": 1e-4, "trajectory": 1e-3}
 INPUTS = ("clip/", "param/", "image", "target", "text_tokens", "classes.", "template", "trajectory/", "head_width.")
 HEAD_WIDTH = np.array(64)  # in both towers of OpenAI's models
 
 
-class ParityError(ValueError):
+class ParityError(UserError, ValueError):
     """The file is not one of reference numbers."""
 
 
@@ -139,19 +143,23 @@ def build_model(file: Reference) -> RAM:
         prompted=text_blocks,
     )
     mask = file[f"param/visual.{adapted[0]}.tss.mask_conv.weight"]
-    reg = float(file["eval/gzsl.reg"])
+    reg, scale = float(file["eval/gzsl.reg"]), float(tensor(file["clip/logit_scale"]).exp())
     model = RAM(
         trunk=trunk,
         text=text,
         adapter=LadderLocalAdapter(
-            adapted, width=trunk.width, joint_width=text.joint_width, mask_kernel=mask.shape[-1], ladder_factor=1.0
+            adapted, width=trunk.width, joint_width=text.joint_width, mask_kernel=mask.shape[-1]
         ),
         visual_prompts=_prompts(file, "visual", trunk.width),
         label_prompts=_prompts(file, "text", text.width),
-        kcot=KCOT(
-            scale=float(tensor(file["clip/logit_scale"]).exp()), reg=reg, reg_teacher=float(file["train/reg"]) - reg,
-            presence_temperature=0.1, sharpness=20.0, max_iter=100, tol=1e-3, stop="batch",
+        matcher=KCOT(
+            scale=scale, reg=reg, reg_teacher=float(file["train/reg"]) - reg, presence_temperature=0.1,
+            solve=partial(sinkhorn, max_iter=100, tol=1e-3, stop="batch"),
         ),
+        teach=partial(teacher_assignment, scale=scale, sharpness=20.0),
+        loss=mmc_loss,
+        loss_weight=1.0,
+        recipe=recipe(file),
         local_temperature=float(file["param/temperature.local"]),
         global_temperature=float(file["param/temperature.global"]),
     )  # fmt: skip
@@ -162,6 +170,12 @@ def build_model(file: Reference) -> RAM:
                 raise ParityError(f"param/{key} is {tuple(given.shape)}, but {tuple(parameter.shape)} fits the rest")
             parameter.copy_(given)
     return model
+
+
+def recipe(file: Reference) -> Recipe:
+    """The optimisers' settings of the trajectory."""
+    lr, decay = [float(x) for x in file["trajectory/lr"]], float(file["trajectory/weight_decay"])
+    return Recipe(lr[1], lr[0] / lr[1], lr[2], decay, decay, float(file["trajectory/momentum"]))
 
 
 def _prompts(file: Reference, tower: str, width: int) -> DeepPrompts:
@@ -218,7 +232,7 @@ class Recomputed:
     def loss(self) -> tuple[Recognition, Tensor]:
         labels: Labels = self.model.encode_labels(self.seen)
         found = self.model(self.images, labels, self.targets)
-        return found, mmc_loss(found.local_logits, self.targets) + mmc_loss(found.global_logits, self.targets)
+        return found, torch.stack(list(self.model.losses(found, self.targets).values())).sum()
 
     def training(self) -> Iterator[tuple[str, str, Tensor]]:
         self.model.train()
@@ -230,12 +244,7 @@ class Recomputed:
             yield "grad", f"grad/{key}", parameter.grad
 
     def trajectory(self) -> Iterator[tuple[str, str, Tensor]]:
-        lr = [float(x) for x in self.file["trajectory/lr"]]
-        decay = float(self.file["trajectory/weight_decay"])
-        pair = optimizers(
-            ParameterGroups(*self.model.trained_parts()), lr=lr[1], adapter_factor=lr[0] / lr[1], lr_sgd=lr[2],
-            weight_decay=decay, weight_decay_sgd=decay, momentum=float(self.file["trajectory/momentum"]),
-        )  # fmt: skip
+        pair = optimizers(self.model.groups())
         unscaled = torch.amp.GradScaler("cpu", enabled=False)
         losses = []
         for _ in self.file["trajectory/loss"]:
@@ -264,16 +273,16 @@ def differences(file: Reference) -> list[Difference]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints one line for each group; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Reads the command line; the exit code."""
+    parser = cli.parser(__doc__)
     parser.add_argument("file", type=Path, help="reference numbers, .npz")
-    try:
-        file = read(parser.parse_args(arguments).file)
-        found = differences(file)
-    except ParityError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    status = 0
+    args = cli.read(parser, arguments)
+    return cli.run(lambda: report(read(args.file)))
+
+
+def report(file: Reference) -> int:
+    """Prints one line for each group; 1 if one is above its limit."""
+    found, status = differences(file), 0
     for group, limit in LIMITS.items():
         worst = max((d for d in found if d.group == group), key=lambda d: (np.isnan(d.error), d.error))
         right = worst.error <= limit

@@ -6,17 +6,18 @@
 metrics in `engine/metrics.py`. The table names each file as it was given.
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from engine.atomic import WriteError, atomic_write
-from engine.metrics import MetricsError, measure
-from engine.results import Result, ResultsError, ScoresError, format_table, read_scores, to_json
+from engine import cli
+from engine.atomic import atomic_write
+from engine.metrics import measure
+from engine.results import Result, format_table, read_scores, to_json
 
 
 def evaluate(path: str, threshold: float | None) -> Result:
@@ -36,28 +37,29 @@ def format_per_class(result: Result) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Reads the command line; the exit code."""
+    parser = cli.parser(__doc__)
     parser.add_argument("files", nargs="+", metavar="scores.npz", help="files of scores, one row of the table each")
     parser.add_argument(
         "--threshold", type=float, help="also OP ... CF1 of scores >= this; for per-label probabilities"
     )
     parser.add_argument("--json", metavar="OUT", help="also write all metrics to this file, unrounded")
     parser.add_argument("--per-class", action="store_true", help="also print the AP of each label")
-    args = parser.parse_args(argv)
-    try:
-        results = [evaluate(path, args.threshold) for path in args.files]
-        if args.json:
-            text = to_json(results)
-            with atomic_write(args.json, "w") as file:
-                file.write(text)
-    except (ScoresError, MetricsError, ResultsError, WriteError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    args = cli.read(parser, argv)
+    return cli.run(lambda: report(args.files, args.threshold, args.json, per_class=args.per_class))
+
+
+def report(files: Sequence[str], threshold: float | None, json: str | None, *, per_class: bool) -> None:
+    """Prints the table of all files, and writes their metrics to `json` if it is named."""
+    results = [evaluate(path, threshold) for path in files]
+    if json:
+        text = to_json(results)
+        with atomic_write(json, "w") as file:
+            file.write(text)
     print(format_table(results))
-    if args.per_class:
+    if per_class:
         for result in results:
             print(f"\n{result.method}\n{format_per_class(result)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The numbers are this code's own, so reproducing them on the same machine says no
 version of torch, or with another implementation that is given the same inputs, it does (docs/parity.md).
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,15 +89,17 @@ def inputs(backbone: str, *, seed: int, batch: int, steps: int) -> Reference:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line and writes the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("--backbone", default="ViT-B/16", help="as MODEL.BACKBONE")
     parser.add_argument("--out", type=Path, required=True, help="file to write, .npz")
     parser.add_argument("--seed", type=int, default=0, help="of weights, images and targets")
     parser.add_argument("--batch", type=int, default=2, help="images")
     parser.add_argument("--steps", type=int, default=2, help="of the trajectory")
-    args = parser.parse_args(arguments)
+    args = cli.read(parser, arguments)
     if args.out.suffix != ".npz" or not args.out.absolute().parent.is_dir():
         raise ParityError(f"--out {args.out}: name an .npz file in a folder that exists")
+    if args.batch < 1 or args.steps < 1:
+        raise ParityError(f"--batch {args.batch} --steps {args.steps}: both have to be 1 or more")
     file = inputs(args.backbone, seed=args.seed, batch=args.batch, steps=args.steps)
     file |= {key: value.detach().numpy() for _, key, value in Recomputed(file)}
     np.savez_compressed(args.out, **file)

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from clip.blocks import run_block
 from datasets.shapes import LABELS, scene
+from engine import cli
 
 ARCHITECTURE = "ViT-S-8-shapes"
 TEMPLATES = (
@@ -178,7 +179,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="weights to write, .safetensors")
     parser.add_argument("--steps", type=int, default=15_625)
     parser.add_argument("--batch", type=int, default=64)
@@ -186,10 +187,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=500, help="steps between validations and checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
-    args = parser.parse_args()
+    args = cli.read(parser)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     train(args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli.run(main))

@@ -5,16 +5,20 @@
 Each file is what `test.py` writes; all of them hold the same methods and protocols.
 """
 
-import argparse
 import json
 import statistics
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from engine import cli
+from errors import UserError
+
 COLUMNS = ("P@3", "R@3", "F1@3", "F1@5", "CF1@3", "mAP")
 
 
-class TableError(ValueError):
+class TableError(UserError, ValueError):
     """A file that is not one of results, or one of other methods."""
 
 
@@ -48,15 +52,11 @@ def _cell(values: list[float]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Reads the command line; 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Reads the command line; the exit code."""
+    parser = cli.parser(__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="results.json")
-    try:
-        print(table([read(path) for path in parser.parse_args(arguments).files]))
-    except TableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    args = cli.read(parser, arguments)
+    return cli.run(lambda: print(table([read(path) for path in args.files])))
 
 
 if __name__ == "__main__":

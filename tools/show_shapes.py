@@ -3,7 +3,6 @@
 python tools/show_shapes.py docs/shapes.png
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from PIL import Image, ImageDraw
 
 from datasets.shapes import OBJECTS, SPLITS, UNSEEN, scene
+from engine import cli
 
 SIDE, LINE, MARGIN = 192, 14, 10  # pixels: a scene, a line of text, the space between scenes
 
@@ -32,14 +32,14 @@ def picture(split: str, columns: int, rows: int) -> Image.Image:
 
 def main() -> None:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("out", type=Path, help="picture to write")
     parser.add_argument("--split", choices=[name for name in SPLITS if name != "pretrain"], default="test")
     parser.add_argument("--columns", type=int, default=6)
     parser.add_argument("--rows", type=int, default=2)
-    args = parser.parse_args()
+    args = cli.read(parser)
     picture(args.split, args.columns, args.rows).save(args.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli.run(main))

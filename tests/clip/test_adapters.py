@@ -100,20 +100,18 @@ def test_gradients_reach_labels_and_every_parameter():
     assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def ladder(blocks, ladder_factor=1.0):
-    return randomised(
-        LadderLocalAdapter(blocks, width=WIDTH, joint_width=JOINT, mask_kernel=3, ladder_factor=ladder_factor)
-    )
+def ladder(blocks):
+    return randomised(LadderLocalAdapter(blocks, width=WIDTH, joint_width=JOINT, mask_kernel=3))
 
 
-def trunk_features(*blocks):
+def trunk_features(*blocks, factor=1.0):
     taps = {block: drawn(2, ROWS * COLUMNS, WIDTH, seed=10 + block) for block in blocks}
-    return TrunkFeatures(drawn(2, JOINT), drawn(2, ROWS * COLUMNS, WIDTH, seed=3), taps, (ROWS, COLUMNS))
+    return TrunkFeatures(drawn(2, JOINT), drawn(2, ROWS * COLUMNS, WIDTH, seed=3), taps, factor, (ROWS, COLUMNS))
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 def test_ladder_adds_each_selection_of_its_own_tap_times_the_factor(factor):
-    module, features, labels = ladder((1, 4), factor), trunk_features(1, 4), drawn(5, JOINT, seed=2)
+    module, features, labels = ladder((1, 4)), trunk_features(1, 4, factor=factor), drawn(5, JOINT, seed=2)
     added = sum(module.selections[str(b)](features.taps[b], labels, features.grid) for b in (1, 4))
     torch.testing.assert_close(module(features, labels), features.saa + factor * added)
 
@@ -125,7 +123,7 @@ def test_ladder_without_blocks_is_the_local_stream_of_the_trunk():
 
 def test_ladder_of_vit_b_16_has_the_number_of_parameters_of_the_release():
     with torch.device("meta"):
-        module = LadderLocalAdapter((9, 10, 11), width=768, joint_width=512, mask_kernel=3, ladder_factor=1.0)
+        module = LadderLocalAdapter((9, 10, 11), width=768, joint_width=512, mask_kernel=3)
     assert sum(p.numel() for p in module.selections["9"].parameters()) == 4_330_532
     assert sum(p.numel() for p in module.parameters()) == 12_991_596
 

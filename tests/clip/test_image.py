@@ -96,7 +96,7 @@ def test_taps_are_the_patches_behind_each_adapted_block(visual):
     close(taps[2], after[2][:, 1:])
 
 
-@pytest.mark.parametrize(("saa_blocks", "factor"), [((0, 1, 2), 1.0), ((1,), 1.0), ((0, 2), 0.5), ((), 1.0)])
+@pytest.mark.parametrize(("saa_blocks", "factor"), [((0, 1, 2), 1.0), ((1,), 1.0), ((0, 2), 0.5)])
 def test_local_stream_is_the_embedding_plus_the_chosen_self_aware_attentions(visual, saa_blocks, factor):
     trunk, batch, prompts = trunk_of(visual, (1, 2), saa_blocks, factor), images(), prompts_for(1, 2)
     _, local, _ = both_streams(visual, batch, prompts, saa_blocks, factor)
@@ -110,6 +110,24 @@ def test_features_do_not_depend_on_where_the_streams_part(visual):
     close(found.cls, expected.cls)
     close(found.saa, expected.saa)
     close(found.taps[2], expected.taps[2])
+
+
+def test_without_saa_the_local_stream_is_the_patches_behind_the_last_block(visual):
+    trunk, batch, prompts = trunk_of(visual, (1, 2), ()), images(), prompts_for(1, 2)
+    x, _, _ = both_streams(visual, batch, prompts)
+    close(trunk.finish(trunk.stem(batch), prompts).saa, x[:, 1:])
+
+
+def test_global_features_are_those_of_open_clip_and_keep_no_graph(visual):
+    trunk, batch = trunk_of(visual), images().requires_grad_()
+    found = trunk.global_features(batch)
+    close(found, visual(batch))
+    assert not found.requires_grad
+
+
+def test_global_features_need_no_self_aware_attention(visual, monkeypatch):
+    monkeypatch.setattr("clip.image.self_aware_attention", lambda *_: pytest.fail("computed"))
+    trunk_of(visual).global_features(images())
 
 
 @pytest.mark.parametrize(("start", "saa_blocks"), [(1, (1, 2)), (2, (2,)), (1, (2,))])

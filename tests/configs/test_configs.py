@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 from configs import ConfigError, load_config
 from datasets import build_test, build_train
 from loss import build_loss
-from model import build_model, load_towers
+from model import build_method, load_towers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 YAMLS = sorted(CONFIGS.glob("*.yml"))
@@ -16,10 +16,18 @@ REPEATED = {  # said again for the reader of a pair of files
     "coco.yml": {"DATASETS.NAMES", "MODEL.DEPTH_TEXT", "MODEL.TEMPERATURE", "SOLVER.LOG_PERIOD"},
 }  # fmt: skip
 RELEASE = {  # the authors' values on COCO, by the names of their keys
-    "MODEL.BACKBONE": "ViT-B/16", "MODEL.LOSS_TYPE": "MMC", "MODEL.DEPTH_VISION": (9, 10, 11),
-    "MODEL.DEPTH_TEXT": (9, 10, 11), "MODEL.TEXT_CTX": 4, "MODEL.VISION_ADAPT": 8, "MODEL.SAA_LAYER": (12, -1),
+    "MODEL.BACKBONE": "ViT-B/16", "MODEL.LOSS_TYPE": "MMC", "MODEL.DEPTH_VISION": ("last", 3),
+    "MODEL.DEPTH_TEXT": ("last", 3), "MODEL.TEXT_CTX": 4, "MODEL.VISION_ADAPT": 8, "MODEL.SAA_LAYER": ("all",),
     "MODEL.KERNEL_SIZE": 3, "MODEL.TEMPERATURE": 2e-3, "MODEL.OT_REG": 0.1, "MODEL.OT_REGSC": 0.05,
-    "MODEL.USE_EMA": True, "MODEL.EMA_DECAY": 0.9997,
+    "MODEL.USE_EMA": True, "MODEL.EMA_DECAY": 0.9997, "MODEL.EMA_RESET": True, "MODEL.LADDER_FACTOR": 1.0,
+    "MODEL.LADDER_START": "embeddings", "MODEL.POSITIONS": "bilinear", "MODEL.TEMPERATURE_GLOBAL": 1e-2,
+    "MODEL.LPD_TEMPERATURE": 0.1, "MODEL.TKT_SHARPNESS": 20.0, "MODEL.OT_ITER": 100, "MODEL.OT_TOL": 1e-3,
+    "MODEL.LOSS_WEIGHT": 1.0, "MODEL.MATCHER": "kcot", "MODEL.TSS": True,
+    "INPUT.AUG_PROB": 0.2, "INPUT.CROP": 0.1, "INPUT.BLUR": 0.2, "INPUT.CONTRAST": (0.75, 1.25), "INPUT.AFFINE": 0.1,
+    "INPUT.ROTATION": 10.0, "INPUT.NOISE": 0.015, "INPUT.MULTIPLY": (0.9, 1.1), "INPUT.PER_CHANNEL": 0.2,
+    "INPUT.EXIF_ROTATION": False, "DATALOADER.READ_TRUNCATED": True, "SOLVER.NONFINITE": "skip",
+    "SOLVER.ADAPTER_FACTOR": 0.1, "SOLVER.LR_PERIOD": "epoch", "SOLVER.WARMUP_LR": 5e-7, "SOLVER.MIN_LR": 1e-7,
+    "SOLVER.AMP": "fp16", "TEST.AMP": "off",
     "INPUT.SIZE_TRAIN": (224, 224), "INPUT.SIZE_TEST": (224, 224), "INPUT.PROB": 0.5, "INPUT.RE_PROB": 0.5,
     "INPUT.PADDING": 10, "INPUT.PIXEL_MEAN": (0.5, 0.5, 0.5), "INPUT.PIXEL_STD": (0.5, 0.5, 0.5),
     "DATASETS.NAMES": "COCO_ZS", "DATALOADER.NUM_WORKERS": 8,
@@ -69,7 +77,7 @@ def test_a_default_is_that_of_the_release_on_coco(key):
 
 @pytest.mark.parametrize("key", ONE_VALUE_ONLY)
 def test_a_key_with_a_single_value_is_left_out(key):
-    assert message(overrides=[key, "x"]) == f"the overrides: Non-existent key: {key}"
+    assert message(overrides=[key, "x"]).startswith(f"the overrides: there is no key {key}")
 
 
 def test_an_override_beats_the_yaml(written):
@@ -99,13 +107,26 @@ def test_the_defaults_are_not_changed_by_loading():
     assert load_config().SOLVER.SEED == 42
 
 
-@pytest.mark.parametrize("key", ["SOLVER.SEAD", "SEED", "OPTIM.SEED"])
-def test_an_unknown_key_of_an_override_is_an_error(key):
-    assert key in message(overrides=[key, "1"])
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("SOLVER.SEAD", "SOLVER.SEED"), ("SEED", "SOLVER.SEED"), ("solver.seed", "SOLVER.SEED"),
+     ("MODEL.TAU", "MODEL.TSS"), ("DATASET.TRAIN", "DATASETS.TRAIN"), ("wandb", "WANDB")],
+)  # fmt: skip
+def test_an_unknown_key_is_answered_with_the_nearest(key, near, written):
+    assert message(overrides=[key, "1"]) == f"the overrides: there is no key {key}; did you mean {near}?"
+    section, _, name = key.rpartition(".")
+    path = written(f"{section}: {{{name}: 1}}" if section else f"{name}: 1")
+    assert f"there is no key {section if section not in load_config() and section else key}" in message(path)
+
+
+def test_a_key_like_none_is_answered_without_one():
+    assert message(overrides=["~", "1"]) == "the overrides: there is no key ~"
 
 
 def test_an_error_in_an_override_is_not_blamed_on_the_file(written):
-    assert message(written("WANDB: True"), ["SOLVER.SEAD", "1"]) == "the overrides: Non-existent key: SOLVER.SEAD"
+    assert message(written("WANDB: True"), ["SOLVER.SEAD", "1"]).startswith(
+        "the overrides: there is no key SOLVER.SEAD;"
+    )
 
 
 def test_an_unknown_key_of_a_yaml_is_an_error(written):
@@ -118,7 +139,7 @@ def test_an_unknown_key_of_a_yaml_is_an_error(written):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("SOLVER.SEED", "x"), ("SOLVER.SEED", "1.5"), ("SOLVER.SEED", "True"), ("SOLVER.BASE_LR", "fast"),
-     ("WANDB", "yes"), ("MODEL.DEPTH_TEXT", "3"), ("MODEL", "3"), ("OUTPUT_DIR", "3")],
+     ("WANDB", "perhaps"), ("MODEL.DEPTH_TEXT", "3"), ("MODEL", "3"), ("OUTPUT_DIR", "3")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_an_error(key, value):
     text = message(overrides=[key, value])
@@ -203,11 +224,11 @@ def test_a_yaml_whose_data_are_built_in_trains(name):
     ])  # fmt: skip
     words, loader = build_train(cfg)
     (batch,) = loader
-    model = build_model(cfg, load_towers(cfg))
+    model = build_method(cfg, load_towers(cfg))
     found = model(batch.images, model.encode_labels(words.seen), batch.targets)
     loss = build_loss(cfg)(found.local_logits, batch.targets) + build_loss(cfg)(found.global_logits, batch.targets)
     loss.backward()
-    gradients = [p.grad for part in model.trained_parts() for p in part]
+    gradients = [p.grad for group in model.groups() for p in group.parameters]
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert sum(g.abs().sum() for g in gradients) > 0
 
@@ -249,7 +270,7 @@ def test_the_local_temperature_is_the_releases_or_a_tenth_over_the_seen_labels(n
              "MODEL.DEPTH_TEXT", "[1]", "MODEL.SAA_LAYER", "[1]", "INPUT.SIZE_TRAIN", "[32, 32]",
              "INPUT.SIZE_TEST", "[32, 32]"]  # fmt: skip
     cfg = load_config(CONFIGS / f"{name}.yml", small)
-    model = build_model(cfg, load_towers(cfg), seen=seen)
+    model = build_method(cfg, load_towers(cfg), seen=seen)
     assert model.local_temperature.item() == pytest.approx(temperature)
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode, v2
 
+from configs import load_config
 from datasets import augmentation
 from datasets.augmentation import Augmentation, add_noise, blur, crop_sides, multiply, stretch_contrast, warp
 
@@ -19,9 +20,11 @@ OFF = {
     "prob": 0.0, "crop": 0.0, "blur": 0.0, "contrast": (1.0, 1.0), "affine": 0.0, "rotation": 0.0, "noise": 0.0,
     "multiply": (1.0, 1.0), "per_channel": 0.0,
 }  # fmt: skip
+DEFAULTS = load_config().INPUT
 ON = {
-    "prob": 0.2, "crop": 0.1, "blur": 0.2, "contrast": (0.75, 1.25), "affine": 0.1, "rotation": 10.0, "noise": 0.015,
-    "multiply": (0.9, 1.1), "per_channel": 0.2,
+    "prob": DEFAULTS.AUG_PROB, "crop": DEFAULTS.CROP, "blur": DEFAULTS.BLUR, "contrast": DEFAULTS.CONTRAST,
+    "affine": DEFAULTS.AFFINE, "rotation": DEFAULTS.ROTATION, "noise": DEFAULTS.NOISE, "multiply": DEFAULTS.MULTIPLY,
+    "per_channel": DEFAULTS.PER_CHANNEL,
 }  # fmt: skip
 DRAWS = 1000
 
@@ -261,7 +264,7 @@ def moved(image, x, y):
 
 @pytest.mark.parametrize(
     ("scale", "shift", "angle"),
-    [((1.1, 0.9), (0, 0), 0), ((1, 1), (0.1, -0.05), 0), ((1, 1), (0, 0), 10), ((0.9, 1.1), (-0.1, 0.1), -7)],
+    [((1.1, 0.9), (0, 0), 0), ((1, 1), (0.1, -0.05), 0), ((1, 1), (0, 0), 10), ((0.5, 1.8), (-0.1, 0.1), 40)],
 )
 def test_warp_scales_then_turns_about_the_centre_then_shifts(scale, shift, angle):
     width, height, (x, y) = 101, 81, (70, 30)

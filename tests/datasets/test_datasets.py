@@ -98,7 +98,7 @@ def test_a_subset_is_the_first_images_of_the_list(root):
 
 def test_zsl_is_the_images_with_an_unseen_label_and_gzsl_is_all(root):
     vocabulary, protocols = build_test(config(root), "test")
-    assert (protocols["ZSL"].names, protocols["GZSL"].names) == (vocabulary.unseen, vocabulary.all)
+    assert (protocols["ZSL"].labels, protocols["GZSL"].labels) == (vocabulary.unseen, vocabulary.all)
     assert collected(protocols["ZSL"].loader) == {"test1": [0, 1, 0], "test2": [1, 0, 0], "test4": [0, 1, 1]}
 
 
@@ -251,7 +251,7 @@ def test_named_labels_may_come_from_a_file_below_the_root(own):
 def test_with_all_labels_seen_there_is_no_zsl(own):
     vocabulary, protocols = build_test(own_config(own, "DATASETS.CHOOSE", "none"), "test")
     assert protocols.keys() == {"GZSL"}
-    assert protocols["GZSL"].names == vocabulary.seen == ("a", "b", "c", "d")
+    assert protocols["GZSL"].labels == vocabulary.seen == ("a", "b", "c", "d")
 
 
 def test_a_test_without_any_image_of_an_unseen_label_is_an_error(own):
@@ -264,7 +264,7 @@ def test_validation_images_cut_from_a_benchmarks_training_list_have_no_zsl(root)
     cfg = config(root, "DATASETS.VAL", "", "DATASETS.VAL_FRACTION", "0.34")
     vocabulary, protocols = build_test(cfg, "val")
     assert protocols.keys() == {"GZSL"}
-    assert protocols["GZSL"].names == vocabulary.all
+    assert protocols["GZSL"].labels == vocabulary.all
     assert len(protocols["GZSL"].loader.dataset) == 2
     assert len(build_splits(cfg).train.images) == 4
 

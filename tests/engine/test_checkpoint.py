@@ -160,8 +160,8 @@ def test_weights_without_the_format_marker_are_an_error(tmp_path, payload):
 
 
 def test_another_format_version_is_an_error(tmp_path):
-    torch.save({"format": "RAM checkpoint", "version": 2, "content": {}}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="format version 2, this code reads version 1"):
+    torch.save({"format": "RAM checkpoint", "version": 1, "content": {}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="format version 1, this code reads version 2"):
         load_checkpoint(tmp_path / "a.pth")
 
 

@@ -40,16 +40,49 @@ def test_another_error_keeps_its_traceback(capsys, error):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_class_of_ours_that_is_no_user_error_keeps_its_traceback():
-    error = type("Bug", (RuntimeError,), {"__module__": "engine.train"})("a")
-    with pytest.raises(RuntimeError):
-        cli.run(raising(error))
+def arguments(*line):
+    made = cli.parser("What it does.\nMore.")
+    made.add_argument("--config_file")
+    made.add_argument("--resume", nargs="?", const="auto")
+    made.add_argument("--quick", action="store_true")
+    cli.add_overrides(made, "SOLVER.SEED 1")
+    return cli.read(made, line)
 
 
-def test_a_module_whose_name_begins_like_ours_is_not_ours():
-    error = type("Other", (ValueError,), {"__module__": "datasets_of_others.load"})("a")
-    with pytest.raises(ValueError, match="a"):
-        cli.run(raising(error))
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("--config_file", "a.yml", "--quick", "SOLVER.SEED", "1", "WANDB", "true"),
+        ("SOLVER.SEED", "1", "WANDB", "true", "--quick", "--config_file", "a.yml"),
+        ("SOLVER.SEED", "1", "--config_file", "a.yml", "WANDB", "true", "--quick"),
+    ],
+)
+def test_options_stand_anywhere_beside_key_value_pairs(line):
+    found = arguments(*line)
+    assert (found.config_file, found.quick, found.resume) == ("a.yml", True, None)
+    assert found.opts == ["SOLVER.SEED", "1", "WANDB", "true"]
+
+
+@pytest.mark.parametrize(
+    ("line", "resume", "opts"),
+    [
+        (("--resume", "SOLVER.SEED", "1"), "auto", ["SOLVER.SEED", "1"]),
+        (("WANDB", "1", "--resume", "WANDB", "2"), "auto", ["WANDB", "1", "WANDB", "2"]),
+        (("--resume", "runs/a", "SOLVER.SEED", "1"), "runs/a", ["SOLVER.SEED", "1"]),
+        (("SOLVER.SEED", "1", "--resume"), "auto", ["SOLVER.SEED", "1"]),
+    ],
+)
+def test_an_option_does_not_take_a_key_for_its_value(line, resume, opts):
+    found = arguments(*line)
+    assert (found.resume, found.opts) == (resume, opts)
+
+
+def test_a_value_may_be_a_negative_number():
+    assert arguments("SOLVER.BASE_LR", "-1.0").opts == ["SOLVER.BASE_LR", "-1.0"]
+
+
+def test_a_parser_describes_its_script_by_one_line():
+    assert cli.parser("What it does.\nMore.").description == "What it does."
 
 
 def test_the_leave_of_a_parser_passes():

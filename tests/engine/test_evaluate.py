@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets import Protocol
 from engine.ema import Ema
-from engine.evaluate import Method, Protocol, evaluate, find, methods_of, score_images
+from engine.evaluate import Row, evaluate, find, rows_of, score_images
 from engine.metrics import measure
 
 HOW = {"device": torch.device("cpu"), "autocast": None, "progress_bar": False}
@@ -42,7 +43,7 @@ def linear(factor=1.0, name="linear"):
     def encode(names):
         return factor * WEIGHT[:, : len(names)]
 
-    return Method(name, encode, lambda images, labels: images.flatten(1) @ labels)
+    return Row(name, encode, lambda images, labels: images.flatten(1) @ labels)
 
 
 def joined(batches, part):
@@ -113,7 +114,7 @@ def test_nothing_is_recorded_for_gradients():
         kept.append(images.flatten(1) @ labels)
         return kept[-1]
 
-    score_images([Method("a", lambda _: 2 * weight, score)], Protocol("ZSL", NAMES, loader()), **HOW)
+    score_images([Row("a", lambda _: 2 * weight, score)], Protocol("ZSL", NAMES, loader()), **HOW)
     assert not any(scores.requires_grad for scores in kept)
 
 
@@ -142,7 +143,7 @@ def test_weights_are_applied_to_labels_and_scores_of_their_method_only():
     def score(images, labels):
         return scale["value"] * (images.flatten(1) @ labels)
 
-    methods = [Method("a", encode, score), Method("b", encode, score, doubled), Method("c", encode, score)]
+    methods = [Row("a", encode, score), Row("b", encode, score, doubled), Row("c", encode, score)]
     found = score_images(methods, Protocol("ZSL", NAMES, loader()), **HOW)
     assert events == [1, 2, 1]
     np.testing.assert_allclose(found["b"].scores, 4 * found["a"].scores, rtol=1e-6)
@@ -150,6 +151,8 @@ def test_weights_are_applied_to_labels_and_scores_of_their_method_only():
 
 
 class Model(nn.Module):
+    title = "RAM"
+
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(WEIGHT.clone())
@@ -162,8 +165,10 @@ class Model(nn.Module):
 
 
 class ZeroShot(Model):
+    title = "zero-shot CLIP"
+
     def forward(self, images, labels):
-        return -images.flatten(1) @ labels
+        return SimpleNamespace(scores=-images.flatten(1) @ labels)
 
 
 def test_averaged_weights_are_scored_and_the_models_own_come_back():
@@ -171,7 +176,7 @@ def test_averaged_weights_are_scored_and_the_models_own_come_back():
     ema = Ema(dict(model.named_parameters()), decay=0.5)
     with torch.no_grad():
         model.weight.mul_(3)
-    found = score_images(methods_of(model, ZeroShot(), ema), Protocol("ZSL", NAMES, loader()), **HOW)
+    found = score_images(rows_of(ZeroShot(), model, ema=ema), Protocol("ZSL", NAMES, loader()), **HOW)
     np.testing.assert_allclose(found["RAM"].scores, 3 * found["RAM (EMA)"].scores, rtol=1e-5, atol=1e-6)
     assert torch.equal(model.weight, 3 * WEIGHT)
 
@@ -181,19 +186,19 @@ def test_averaged_weights_are_given_back_when_scoring_fails():
     ema = Ema(dict(model.named_parameters()), decay=0.5)
     with torch.no_grad():
         model.weight.mul_(3)
-    rows = methods_of(model, ZeroShot(), ema)
+    rows = rows_of(ZeroShot(), model, ema=ema)
     rows[2] = rows[2]._replace(score=lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score_images(rows, Protocol("ZSL", NAMES, loader()), **HOW)
     assert torch.equal(model.weight, 3 * WEIGHT)
 
 
-def test_without_averaged_weights_there_are_two_rows():
-    assert [row.name for row in methods_of(Model(), ZeroShot())] == ["zero-shot CLIP", "RAM"]
+def test_without_averaged_weights_there_is_a_row_for_each_method():
+    assert [row.name for row in rows_of(ZeroShot(), Model())] == ["zero-shot CLIP", "RAM"]
 
 
 def test_zero_shot_clip_scores_by_itself():
-    found = score_images(methods_of(Model(), ZeroShot()), Protocol("ZSL", NAMES, loader()), **HOW)
+    found = score_images(rows_of(ZeroShot(), Model()), Protocol("ZSL", NAMES, loader()), **HOW)
     assert np.array_equal(found["zero-shot CLIP"].scores, -found["RAM"].scores)
 
 

@@ -7,35 +7,36 @@ import torch
 from torch.nn import Parameter
 
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from engine.optim import OptimError, ParameterGroups, optimizers, scheduled_rate, set_rates
+from engine.optim import OptimError, optimizers, scheduled_rate, set_rates
+from model.method import Group
 
-SETTINGS = {
-    "lr": 5e-5,
-    "adapter_factor": 0.1,
-    "lr_sgd": 1e-3,
-    "weight_decay": 1e-4,
-    "weight_decay_sgd": 1e-4,
-    "momentum": 0.9,
-}
 RELEASE = {"warmup": 3, "start": 5e-7, "floor": 1e-7, "length": 60}
 TABLE = json.loads((Path(__file__).parents[1] / "data" / "release_schedule.json").read_text())
 
 
 def groups(adapters=2, temperatures=2, prompts=1, seed=0):
+    """The groups of RAM at the rates of the release."""
     generator = torch.Generator().manual_seed(seed)
-    return ParameterGroups(
-        *([Parameter(torch.randn(3, generator=generator)) for _ in range(n)] for n in (adapters, temperatures, prompts))
-    )
+    sizes = (adapters, temperatures, prompts)
+    lists = [[Parameter(torch.randn(3, generator=generator)) for _ in range(size)] for size in sizes]
+    return [
+        Group("adapters", lists[0], "adamw", 5e-6, 1e-4),
+        Group("temperatures", lists[1], "adamw", 5e-5, 1e-4),
+        Group("prompts", lists[2], "sgd", 1e-3, 1e-4, 0.9),
+    ]
+
+
+def all_of(made):
+    return [parameter for group in made for parameter in group.parameters]
 
 
 def rate(progress, base, **schedule):
     return scheduled_rate(progress, base, **{"warmup": 3, "start": 0.0, "floor": 0.0, "length": 60} | schedule)
 
 
-def give_gradients(parameters, scale=1.0):
-    for lists in parameters:
-        for parameter in lists:
-            parameter.grad = torch.full_like(parameter, scale)
+def give_gradients(made, scale=1.0):
+    for parameter in all_of(made):
+        parameter.grad = torch.full_like(parameter, scale)
 
 
 def disabled():
@@ -44,7 +45,7 @@ def disabled():
 
 @pytest.mark.parametrize("benchmark", ["coco", "nus"])
 def test_every_group_learns_at_the_rates_of_the_release_in_every_epoch(benchmark):
-    pair = optimizers(groups(), **SETTINGS)
+    pair = optimizers(groups())
     for epoch, expected in enumerate(TABLE[benchmark], start=1):
         set_rates(pair, epoch, **RELEASE)
         assert [pair.rates()[name] for name in TABLE["groups"]] == pytest.approx(expected, rel=1e-9, abs=0)
@@ -79,13 +80,13 @@ def test_a_cosine_without_length_is_refused():
 
 
 def test_each_group_has_its_own_base_rate():
-    pair = optimizers(groups(), **SETTINGS)
+    pair = optimizers(groups())
     bases = {group["name"]: group["base_lr"] for group in pair.groups()}
     assert bases == pytest.approx({"adapters": 5e-6, "temperatures": 5e-5, "prompts": 1e-3})
 
 
 def test_rates_are_set_from_the_base_and_not_from_each_other():
-    pair = optimizers(groups(), **SETTINGS)
+    pair = optimizers(groups())
     for progress in (1, 1, 5, 2):
         set_rates(pair, progress, **RELEASE)
     assert [pair.rates()[name] for name in TABLE["groups"]] == pytest.approx(TABLE["coco"][1], rel=1e-9, abs=0)
@@ -93,20 +94,22 @@ def test_rates_are_set_from_the_base_and_not_from_each_other():
 
 def test_adapters_and_temperatures_step_as_adamw_in_closed_form():
     parameters = groups()
-    before = [p.detach().clone() for p in (parameters.adapters[0], parameters.temperatures[0])]
-    pair = optimizers(parameters, **SETTINGS)
+    before = [p.detach().clone() for p in (parameters[0].parameters[0], parameters[1].parameters[0])]
+    pair = optimizers(parameters)
     give_gradients(parameters)
     pair.step(disabled())
-    for old, new, rate in zip(before, (parameters.adapters[0], parameters.temperatures[0]), (5e-6, 5e-5), strict=True):
+    for old, new, rate in zip(
+        before, (parameters[0].parameters[0], parameters[1].parameters[0]), (5e-6, 5e-5), strict=True
+    ):
         # the first step of Adam is the sign of the gradient, after the decoupled decay
         torch.testing.assert_close(new.detach(), old * (1 - rate * 1e-4) - rate, rtol=0, atol=1e-7)
 
 
 def test_prompts_step_as_sgd_with_momentum_in_closed_form():
     parameters = groups()
-    (prompt,) = parameters.prompts
+    (prompt,) = parameters[2].parameters
     expected, velocity = prompt.detach().clone(), torch.zeros(3)
-    pair = optimizers(parameters, **SETTINGS)
+    pair = optimizers(parameters)
     for _ in range(3):
         give_gradients(parameters)
         pair.step(disabled())
@@ -120,64 +123,64 @@ def test_prompts_step_as_sgd_with_momentum_in_closed_form():
     [((1, 1, 0), ["adamw"]), ((0, 1, 1), ["adamw", "sgd"]), ((0, 0, 1), ["sgd"]), ((0, 0, 0), [])],
 )
 def test_an_optimiser_exists_iff_it_has_parameters(sizes, present):
-    assert list(optimizers(groups(*sizes), **SETTINGS).present()) == present
+    assert list(optimizers(groups(*sizes)).by_kind) == present
 
 
 def test_without_prompts_a_scaled_step_works():
     parameters = groups(prompts=0)
-    pair = optimizers(parameters, **SETTINGS)
+    pair = optimizers(parameters)
     scaler = torch.amp.GradScaler("cpu")
-    scaler.scale(sum(p.sum() for p in parameters.adapters + parameters.temperatures)).backward()
-    before = parameters.adapters[0].detach().clone()
+    scaler.scale(sum(p.sum() for p in all_of(parameters))).backward()
+    before = parameters[0].parameters[0].detach().clone()
     pair.step(scaler)
-    assert not torch.equal(parameters.adapters[0], before)
+    assert not torch.equal(parameters[0].parameters[0], before)
 
 
 def test_scaled_gradients_make_the_same_step_as_unscaled_ones():
     results = []
     for scaler in (torch.amp.GradScaler("cpu", init_scale=1024.0), disabled()):
         parameters = groups()
-        pair = optimizers(parameters, **SETTINGS)
+        pair = optimizers(parameters)
         for _ in range(3):
             pair.zero_grad()
-            scaler.scale(sum((p**2).sum() for lists in parameters for p in lists)).backward()
+            scaler.scale(sum((p**2).sum() for p in all_of(parameters))).backward()
             pair.step(scaler)
-        results.append([p.detach() for lists in parameters for p in lists])
+        results.append([p.detach() for p in all_of(parameters)])
     for scaled, unscaled in zip(*results, strict=True):
         assert torch.equal(scaled, unscaled)  # powers of two scale exactly
 
 
 def test_a_non_finite_gradient_skips_the_step_and_halves_the_scale_once():
     parameters = groups()
-    before = [p.detach().clone() for lists in parameters for p in lists]
-    pair = optimizers(parameters, **SETTINGS)
+    before = [p.detach().clone() for p in all_of(parameters)]
+    pair = optimizers(parameters)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaler.scale(torch.zeros(()))  # creates the scale on the device
     give_gradients(parameters, scale=float("inf"))
     pair.step(scaler)
     assert scaler.get_scale() == 512.0
-    for old, new in zip(before, (p for lists in parameters for p in lists), strict=True):
+    for old, new in zip(before, (p for p in all_of(parameters)), strict=True):
         assert torch.equal(old, new)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_both_optimisers_step_with_one_scaler_on_a_gpu():
-    moved = ParameterGroups(*([Parameter(p.detach().cuda()) for p in lists] for lists in groups()))
-    before = [p.detach().clone() for lists in moved for p in lists]
-    pair = optimizers(moved, **SETTINGS)
+    moved = [g._replace(parameters=[Parameter(p.detach().cuda()) for p in g.parameters]) for g in groups()]
+    before = [p.detach().clone() for p in all_of(moved)]
+    pair = optimizers(moved)
     scaler = torch.amp.GradScaler("cuda")
-    scaler.scale(sum((p**2).sum() for lists in moved for p in lists)).backward()
+    scaler.scale(sum((p**2).sum() for p in all_of(moved))).backward()
     pair.step(scaler)
-    assert all(not torch.equal(old, new) for old, new in zip(before, (p for ps in moved for p in ps), strict=True))
+    assert all(not torch.equal(old, new) for old, new in zip(before, all_of(moved), strict=True))
 
 
 def test_zero_grad_drops_all_gradients():
     parameters = groups()
-    pair = optimizers(parameters, **SETTINGS)
+    pair = optimizers(parameters)
     give_gradients(parameters)
     pair.zero_grad()
-    assert all(p.grad is None for lists in parameters for p in lists)
+    assert all(p.grad is None for p in all_of(parameters))
 
 
 def test_training_goes_on_to_the_bit_from_a_saved_state(tmp_path):
@@ -188,34 +191,39 @@ def test_training_goes_on_to_the_bit_from_a_saved_state(tmp_path):
             pair.step(disabled())
 
     through, resumed = groups(), groups()
-    first, second = optimizers(through, **SETTINGS), optimizers(resumed, **SETTINGS)
+    first, second = optimizers(through), optimizers(resumed)
     steps(first, through, [1, 2])
     with torch.no_grad():
-        for source, target in zip(through, resumed, strict=True):
-            for old, new in zip(source, target, strict=True):
-                new.copy_(old)
+        for old, new in zip(all_of(through), all_of(resumed), strict=True):
+            new.copy_(old)
     save_checkpoint(tmp_path / "state.pth", first.state_dict())
     second.load_state_dict(load_checkpoint(tmp_path / "state.pth"))
     assert second.rates() == first.rates()
     steps(first, through, [3, 4])
     steps(second, resumed, [3, 4])
-    for left, right in zip(through, resumed, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(all_of(through), all_of(resumed), strict=True))
 
 
 def test_a_state_with_other_optimisers_is_refused():
-    state = optimizers(groups(prompts=0), **SETTINGS).state_dict()
+    state = optimizers(groups(prompts=0)).state_dict()
     with pytest.raises(CheckpointError, match=r"\['adamw'\], this model needs \['adamw', 'sgd'\]"):
-        optimizers(groups(), **SETTINGS).load_state_dict(state)
+        optimizers(groups()).load_state_dict(state)
 
 
 def test_a_state_of_other_groups_is_refused():
-    state = optimizers(groups(adapters=3), **SETTINGS).state_dict()
+    state = optimizers(groups(adapters=3)).state_dict()
     with pytest.raises(CheckpointError, match="the state of adamw is that of another model"):
-        optimizers(groups(), **SETTINGS).load_state_dict(state)
+        optimizers(groups()).load_state_dict(state)
 
 
-@pytest.mark.parametrize("key", ["lr", "lr_sgd", "weight_decay", "weight_decay_sgd", "momentum"])
-def test_numbers_out_of_range_are_refused_with_their_value(key):
-    with pytest.raises(OptimError, match="-0.5"):
-        optimizers(groups(), **{**SETTINGS, key: -0.5})
+@pytest.mark.parametrize(("field", "name"), [("lr", "learning rate"), ("weight_decay", "weight decay"),
+                                             ("momentum", "momentum")])  # fmt: skip
+@pytest.mark.parametrize("value", [-0.5, math.nan, math.inf])
+def test_numbers_out_of_range_are_refused_with_their_group_and_value(field, name, value):
+    with pytest.raises(OptimError, match=f"the {name} of the prompts is {value}; it has to be 0 or more"):
+        optimizers([groups()[2]._replace(**{field: value})])
+
+
+def test_an_optimiser_that_does_not_exist_is_refused():
+    with pytest.raises(OptimError, match="the prompts ask for the optimiser 'lion', not one of adamw, sgd"):
+        optimizers([groups()[2]._replace(optimizer="lion")])

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from engine import train
 from engine.ema import Ema
-from engine.optim import ParameterGroups, optimizers, set_rates
+from engine.optim import optimizers, set_rates
 from engine.train import NonFiniteLossError, Trainer
+from model.method import Group
 
 CPU = torch.device("cpu")
 NAMES = ("cat", "dog", "tree")
 KEYS = {
-    "epoch", "step", "loss", "loss_local", "loss_global", "solver_iterations", "solver_error", "images_per_second",
-    "lr_adapters", "lr_temperatures", "lr_prompts", "temperature_local", "temperature_global",
+    "epoch", "step", "loss", "loss_local", "loss_global", "margin", "rounds", "images_per_second", "lr_adapters",
+    "lr_temperatures", "lr_prompts",
 }  # fmt: skip
 
 
@@ -52,11 +53,16 @@ class Toy(nn.Module):
         self.modes.append(self.training)
         logits = logits.float() + labels
         self.seen += logits.detach().sum()
-        matching = SimpleNamespace(iterations=torch.full((len(images),), 3), error=torch.full((len(images),), 0.25))
         return SimpleNamespace(
-            local_logits=logits / self.local_temperature, global_logits=logits / self.global_temperature,
-            matching=matching,
+            local_logits=logits / self.local_temperature, global_logits=logits / self.global_temperature
         )  # fmt: skip
+
+    def losses(self, output, targets):
+        local, global_ = self.loss(output.local_logits, targets), self.loss(output.global_logits, targets)
+        return {"local": self.loss_weight * local, "global": self.loss_weight * global_}
+
+    def diagnostics(self, output):  # noqa: ARG002
+        return {"margin": self.local_temperature.detach(), "rounds": torch.tensor(3)}
 
 
 def batches(count=5, size=4, seed=0):
@@ -74,14 +80,18 @@ def loss_of(logits, targets):
 def made():
     """A trainer of a new toy, and the list that its log lines are put in."""
 
-    def make(*, model=None, ema=None, sgd=0.1, adamw=1e-2, factor=1.0, **changes):
+    def make(*, model=None, ema=None, sgd=0.1, adamw=1e-2, factor=1.0, loss=None, loss_weight=1.0, **changes):
         model = model or Toy()
-        groups = ParameterGroups([model.weight], [model.local_temperature, model.global_temperature], [model.bias])
-        pair = optimizers(groups, lr=adamw, adapter_factor=factor, lr_sgd=sgd, weight_decay=0.0, weight_decay_sgd=0.0,
-                          momentum=0.9)  # fmt: skip
+        model.loss, model.loss_weight = loss or loss_of, loss_weight
+        temperatures = [model.local_temperature, model.global_temperature]
+        pair = optimizers([
+            Group("adapters", [model.weight], "adamw", adamw * factor, 0.0),
+            Group("temperatures", temperatures, "adamw", adamw, 0.0),
+            Group("prompts", [model.bias], "sgd", sgd, 0.0, 0.9),
+        ])  # fmt: skip
         lines = []
         settings = {
-            "model": model, "loss": loss_of, "loss_weight": 1.0, "names": NAMES, "optimizers": pair,
+            "model": model, "names": NAMES, "optimizers": pair,
             "set_rates": partial(set_rates, pair, warmup=0, start=0.0, floor=0.0, length=60), "rates_per_step": False,
             "ema": ema and ema(model), "scaler": torch.amp.GradScaler("cpu", enabled=False), "device": CPU,
             "autocast": None, "log": lambda **values: lines.append(values), "log_period": 2, "progress_bar": False,
@@ -143,17 +153,16 @@ def test_a_logged_loss_is_the_mean_since_the_line_before(made):
         assert [line[key] for line in means] == pytest.approx(expected)
 
 
-def test_the_loss_is_the_weighted_sum_of_both(made):
+def test_the_loss_is_the_sum_of_the_methods_losses(made):
     trainer, lines = made(loss_weight=0.5)
     trainer.epoch(1, batches())
-    assert lines[0]["loss"] == pytest.approx(0.5 * (lines[0]["loss_local"] + lines[0]["loss_global"]))
+    assert lines[0]["loss"] == pytest.approx(lines[0]["loss_local"] + lines[0]["loss_global"])
 
 
-def test_the_solver_and_the_temperatures_are_logged(made):
+def test_what_the_method_says_of_a_step_is_logged(made):
     trainer, lines = made(adamw=0.0)
     trainer.epoch(1, batches())
-    keys = ("solver_iterations", "solver_error", "temperature_local", "temperature_global")
-    assert [lines[0][key] for key in keys] == [3, 0.25, 0.5, 2.0]
+    assert [lines[0][key] for key in ("margin", "rounds")] == [0.5, 3]
 
 
 def test_a_rate_per_epoch_is_constant_within_it(made):
@@ -278,6 +287,14 @@ def test_an_epoch_without_any_finite_loss_stops(made):
     trainer, _ = made(skip_nonfinite=True)
     with pytest.warns(UserWarning, match="left out"), pytest.raises(NonFiniteLossError, match="no loss of epoch 1 was"):
         trainer.epoch(1, spoilt(2, [0, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize(("count", "first_batch"), [(2, 3), (1, 0)])
+def test_the_rest_of_an_epoch_or_a_single_step_may_be_left_out(made, count, first_batch):
+    trainer, _ = made(skip_nonfinite=True, step=first_batch)
+    with pytest.warns(UserWarning, match=f"epoch 1 left out {count} of {count} steps"):
+        trainer.epoch(1, spoilt(count, range(count)), first_batch=first_batch)
 
 
 def test_a_training_that_does_not_recover_stops(made, monkeypatch):

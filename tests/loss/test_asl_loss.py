@@ -108,6 +108,12 @@ def test_confident_mistakes_are_still_corrected_by_the_plain_form():
     torch.testing.assert_close(logits.grad, torch.tensor([[0.5, -0.5]]))
 
 
+def test_at_the_margin_the_gradient_is_finite_for_any_focusing():
+    logits = torch.zeros(1, 1, requires_grad=True)  # p = 0.5
+    plain_asl_loss(logits, torch.zeros(1, 1), gamma_neg=0.5, gamma_pos=0.0, clip=0.5).backward()
+    assert logits.grad.item() == 0
+
+
 @pytest.mark.parametrize("loss", [asl_loss, plain_asl_loss])
 def test_absent_labels_below_the_margin_cost_nothing(loss):
     logits = torch.full((2, 3), -4.0, requires_grad=True)  # p = 0.018

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from configs import load_config
-from loss import LossError, asl_loss, build_loss, mmc_loss, plain_asl_loss
+from loss import LossError, asl_loss, build_loss, mmc_image_loss, mmc_loss, plain_asl_loss, ranking_loss
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 TARGETS = torch.tensor([[1, 0, 1], [0, 0, 1]])
@@ -10,6 +10,11 @@ TARGETS = torch.tensor([[1, 0, 1], [0, 0, 1]])
 
 def test_mmc_is_the_default():
     assert build_loss(load_config()) is mmc_loss
+
+
+@pytest.mark.parametrize(("kind", "function"), [("MMC-IMAGE", mmc_image_loss), ("RANKING", ranking_loss)])
+def test_losses_without_settings_are_chosen_by_name(kind, function):
+    assert build_loss(load_config(overrides=["MODEL.LOSS_TYPE", kind])) is function
 
 
 @pytest.mark.parametrize(
@@ -28,7 +33,10 @@ def test_asl_obeys_each_of_its_keys(kind, function, key, argument):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["MODEL.LOSS_TYPE", "BCE"], "MODEL.LOSS_TYPE must be MMC, ASL, ASL-PLAIN, not 'BCE'"),
+        (
+            ["MODEL.LOSS_TYPE", "BCE"],
+            "MODEL.LOSS_TYPE must be one of MMC, MMC-IMAGE, RANKING, ASL, ASL-PLAIN, not 'BCE'",
+        ),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_NEG", "-1.0"], "SOLVER.GAMMA_NEG must be at least 0, not -1.0"),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_POS", "-1.0"], "SOLVER.GAMMA_POS must be at least 0, not -1.0"),
         (["MODEL.LOSS_TYPE", "ASL-PLAIN", "SOLVER.CLIP", "1.0"], r"SOLVER.CLIP must be in \[0, 1\), not 1.0"),

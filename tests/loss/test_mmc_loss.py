@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from loss.mmc_loss import mmc_loss
+from loss.mmc_loss import mmc_image_loss, mmc_loss
 
 
 def drawn(rows=4, columns=7, scale=5.0):
@@ -66,3 +66,31 @@ def test_extreme_logits_stay_finite():
     loss.backward()
     assert loss.item() == 15_000
     assert torch.isfinite(logits.grad).all()
+
+
+def expected_per_image(logits, targets):
+    """Eq. (21), one image at a time; images without a present label do not count."""
+    means = []
+    for p, y in zip(logits.double().numpy(), targets.numpy(), strict=True):
+        if y.any():
+            means.append(-np.mean([np.log(np.exp(p[j]) / np.exp(p).sum()) for j in np.flatnonzero(y)]))
+    return np.mean(means)
+
+
+def test_without_the_batch_labels_compete_within_their_image_only():
+    logits, targets = drawn()
+    np.testing.assert_allclose(mmc_image_loss(logits, targets).item(), expected_per_image(logits, targets), rtol=1e-5)
+    shifted = logits + torch.tensor([[0.0], [9.0], [-4.0], [2.0]])
+    torch.testing.assert_close(mmc_image_loss(shifted, targets), mmc_image_loss(logits, targets))
+
+
+def test_without_the_batch_images_without_labels_do_not_count():
+    logits, targets = drawn()
+    targets[1] = 0
+    np.testing.assert_allclose(mmc_image_loss(logits, targets).item(), expected_per_image(logits, targets), rtol=1e-5)
+    assert mmc_image_loss(logits, torch.zeros(4, 7)).item() == 0
+
+
+def test_of_one_image_both_losses_are_the_same():
+    logits, targets = drawn(rows=1)
+    torch.testing.assert_close(mmc_image_loss(logits, targets), mmc_loss(logits, targets))

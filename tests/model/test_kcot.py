@@ -1,9 +1,18 @@
-"""KCOT piece by piece against NumPy."""
+"""KCOT piece by piece against NumPy, and with and without its parts against reference plans."""
+
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from model.kcot import KCOT, label_presence, matching_cost, teacher_assignment, transfer_knowledge
+from model.kcot import KCOT, label_presence, teacher_assignment, transfer_knowledge
+from model.matchers import matching_cost
+from model.ot_solver import sinkhorn
+
+REFERENCE = np.load(Path(__file__).parents[1] / "data" / "matchers_reference.npz")
+PARTS = {"ot": (False, False), "ot_lpd": (True, False), "ot_tkt": (False, True), "kcot": (True, True)}
 
 
 def softmax(x, axis):
@@ -15,10 +24,43 @@ def similarities(seed=0):
     return 0.4 * torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(seed)) - 0.1
 
 
-def kcot(**changes):
-    settings = {"scale": 100.0, "reg": 0.1, "reg_teacher": 0.05, "presence_temperature": 0.1, "sharpness": 20.0,
-                "max_iter": 100, "tol": 1e-3, "stop": "image"}  # fmt: skip
+def kcot(*, max_iter=100, tol=1e-3, **changes):
+    settings = {"scale": 100.0, "reg": 0.1, "reg_teacher": 0.05, "presence_temperature": 0.1,
+                "solve": partial(sinkhorn, max_iter=max_iter, tol=tol, stop="image")}  # fmt: skip
     return KCOT(**settings | changes)
+
+
+def referenced(name, dtype=torch.float64):
+    return torch.from_numpy(REFERENCE[name].astype(np.float64)).to(dtype)
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(("iterations", "suffix"), [(5, "5"), (100, "100"), (2000, "converged")])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_plans_are_the_reference_plans(monkeypatch, name, iterations, suffix, dtype, limit):
+    monkeypatch.setattr("model.kcot.label_presence", lambda *_: referenced("in/marginal_regions", dtype))  # given there
+    presence, teacher = PARTS[name]
+    parts = {"presence_temperature": 0.1 if presence else None, "reg_teacher": 0.05 if teacher else None}
+    matcher = kcot(max_iter=iterations, tol=0.0, **parts)
+    s, q, targets = (referenced(f"in/{key}", dtype) for key in ("similarities", "teacher", "targets"))
+    found, expected = matcher(s, q, targets).plan, referenced(f"out/plan.{name}.{suffix}")
+    assert torch.equal(matcher(s).mu == 1 / 12, torch.full((2, 12), not presence))
+    assert ((found.double() - expected).norm() / expected.norm()).item() < limit
+
+
+def test_costs_are_the_reference_ones():
+    s, q, targets = (referenced(f"in/{key}") for key in ("similarities", "teacher", "targets"))
+    match = kcot()(s, q, targets)
+    torch.testing.assert_close(match.cost, referenced("out/cost_teacher"))
+    torch.testing.assert_close(kcot(reg_teacher=None)(s, q, targets).cost, referenced("out/cost"))
+
+
+def test_without_a_teacher_training_solves_the_problem_of_the_test():
+    s, q = similarities(), torch.rand(2, 6, 4).softmax(1)
+    matcher = kcot(reg_teacher=None)
+    assert not matcher.needs_teacher
+    assert torch.equal(matcher(s, q, torch.ones(2, 4)).plan, matcher(s).plan)
+    assert matcher(s, q, torch.ones(2, 4)).reg == 0.1
 
 
 def test_cost_is_one_minus_the_softmax_over_labels():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from clip.load import load_clip
 from configs import load_config
 from loss import mmc_loss
-from model import ModelError, build_model
+from model import ModelError, build_method
 
 TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1, 2)",
         "MODEL.DEPTH_TEXT", "(1, 2)", "MODEL.SAA_LAYER", "(3, -1)", "MODEL.TEXT_CTX", "2", "MODEL.VISION_ADAPT", "3",
@@ -40,7 +40,7 @@ def model(towers):
 def build(towers, *overrides):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_model(load_config(overrides=[*TINY, *overrides]), towers).eval()
+        return build_method(load_config(overrides=[*TINY, *overrides]), towers).eval()
 
 
 def images(count=3):
@@ -109,7 +109,8 @@ def test_targets_switch_the_teacher_on(model, training):
     assert without.matching.reg == 0.1
     assert math.isclose(with_teacher.matching.reg, 0.15)
     regions = model.trunk.teacher_regions(model.trunk.stem(images(), teacher=True))
-    assert torch.equal(with_teacher.assignment, model.kcot.assign(regions, model.encode_labels(NAMES).frozen))
+    frozen = model.encode_labels(NAMES).frozen
+    assert torch.equal(with_teacher.assignment, model.teach(regions, frozen))
 
 
 def test_scores_of_an_image_do_not_depend_on_its_batch(model):
@@ -130,8 +131,8 @@ def test_checkpoint_holds_exactly_what_is_trained(model):
     assert set(model.trained_state()) == expected
 
 
-def test_trained_parts_are_all_parameters_that_require_gradients(model):
-    parts = [p for part in model.trained_parts() for p in part]
+def test_groups_hold_all_parameters_that_require_gradients_once(model):
+    parts = [p for group in model.groups() for p in group.parameters]
     assert len({id(p) for p in parts}) == len(parts)
     assert {id(p) for p in parts} == {id(p) for p in model.parameters() if p.requires_grad}
 
@@ -175,7 +176,7 @@ def test_step_changes_every_trained_parameter_and_no_frozen_weight(model):
     model.train()
     frozen = {k: v.clone() for k, v in model.state_dict().items() if k.startswith(("trunk.", "text."))}
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW([p for part in model.trained_parts() for p in part], lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([p for group in model.groups() for p in group.parameters], lr=1e-3, weight_decay=0.0)
     loss_of(model).backward()
     optimizer.step()
     after = model.state_dict()
@@ -220,4 +221,4 @@ def test_bfloat16_autocast_trains(model):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = loss_of(model)
     loss.backward()
-    assert all(torch.isfinite(p.grad).all() for part in model.trained_parts() for p in part)
+    assert all(torch.isfinite(p.grad).all() for group in model.groups() for p in group.parameters)

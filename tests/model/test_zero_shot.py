@@ -46,7 +46,7 @@ def expected(towers, images, norm):
 def test_scores_are_those_of_open_clip_on_images_normalised_its_way(towers, input_norm, clip_norm):
     method = zero_shot(towers, input_norm, clip_norm)
     found = method(normalised(pixels(), input_norm), method.encode_labels(NAMES))
-    torch.testing.assert_close(found, expected(towers, pixels(), clip_norm), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found.scores, expected(towers, pixels(), clip_norm), rtol=1e-3, atol=1e-5)
 
 
 def test_normalisation_matters_to_this_test(towers):
@@ -55,7 +55,7 @@ def test_normalisation_matters_to_this_test(towers):
 
 def test_rows_sum_to_one(towers):
     method = zero_shot(towers)
-    torch.testing.assert_close(method(pixels(), method.encode_labels(NAMES)).sum(1), torch.ones(2))
+    torch.testing.assert_close(method(pixels(), method.encode_labels(NAMES)).scores.sum(1), torch.ones(2))
 
 
 def test_labels_are_normalised_features(towers):

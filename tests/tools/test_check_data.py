@@ -90,6 +90,17 @@ def test_an_unreadable_image_is_told_and_code_1(run, root):
     assert "train0.png" in next(line for line in said.splitlines() if line.startswith("PROBLEM: cannot read"))
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_a_truncated_image_is_a_problem_if_training_does_not_read_it(run, root, read):
+    path = root / "images" / "train0.png"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, said, _ = run("DATALOADER.READ_TRUNCATED", str(read))
+    assert code == (0 if read else 1)
+    assert row(said, "train")[-2:] == ["0", "0" if read else "1"]
+    assert ("cut short, each used as far as it goes (DATALOADER.READ_TRUNCATED): 'images/train0.png'" in said) == read
+
+
 def test_a_quick_check_only_looks_whether_images_are_there(run, root):
     (root / "images" / "train0.png").write_bytes(b"no image")
     code, said, _ = run(options=["--quick"])

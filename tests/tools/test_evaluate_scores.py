@@ -93,7 +93,7 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_exit_code_2(
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(message)
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert sorted(os.listdir()) == ["broken.npz", "scores.npz"]
 

@@ -60,6 +60,8 @@ def test_the_seed_decides_everything(made, tmp_path):
     [
         (["--out", "x.pt"], "--out x.pt: name an .npz file"),
         (["--out", "nowhere/x.npz"], "in a folder that exists"),
+        (["--batch", "0", "--out", "x.npz"], "--batch 0 --steps 2: both have to be 1 or more"),
+        (["--steps", "0", "--out", "x.npz"], "--batch 2 --steps 0: both have to be 1 or more"),
         (["--backbone", "RN50", "--out", "x.npz"], "is a ResNet"),
     ],
 )

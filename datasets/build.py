@@ -1,0 +1,268 @@
+"""Files to tensors: the composition root of the data, the only reader of `cfg` in this folder.
+
+What it composes is imported on use, so that `import datasets` is quick: other libraries try it, for another package.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+    from datasets.compose import Splits
+    from datasets.labels import LabelNotes
+    from datasets.loader import Loader, TrainLoader
+    from datasets.records import Records
+    from datasets.splits import Vocabulary
+
+__all__ = ["Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "image_folder"]
+
+
+class TrainData(NamedTuple):
+    """`loader` delivers targets (B, C) over `vocabulary.seen`."""
+
+    vocabulary: Vocabulary
+    loader: TrainLoader
+
+
+class Protocol(NamedTuple):
+    """Images and the labels they are asked for: `loader` delivers targets (B, C) over `labels`."""
+
+    name: str  # ZSL or GZSL
+    labels: tuple[str, ...]
+    loader: Loader
+
+
+class TestData(NamedTuple):
+    """`protocols` are "ZSL", over `vocabulary.unseen`, and "GZSL", over `vocabulary.all`.
+
+    "ZSL" is absent where no image can have an unseen label.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    vocabulary: Vocabulary
+    protocols: dict[str, Protocol]
+
+
+def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
+    """The lists of images and the labels, from annotation files or cut from one.
+
+    Args:
+        cfg: the configuration.
+        train_needed: False for evaluation, which does without the training list where DATASETS.TEST_ZSL, or
+            DATASETS.SEEN or UNSEEN, says which labels are unseen.
+
+    Raises:
+        DataError: in one line that names the file or the key.
+    """
+    from datasets.choice import LabelChoice
+    from datasets.compose import compose
+    from datasets.labels import read_names
+
+    image_folder(cfg)  # a wrong ROOT_DIR is better told of than each file that is not in it
+    notes, root = _label_notes(cfg), _root(cfg)
+    choice = LabelChoice(
+        read_names(tuple(cfg.DATASETS.SEEN), root, "DATASETS.SEEN"),
+        read_names(tuple(cfg.DATASETS.UNSEEN), root, "DATASETS.UNSEEN"),
+        cfg.DATASETS.CHOOSE,
+        cfg.DATASETS.UNSEEN_FRACTION,
+        cfg.DATASETS.SPLIT_SEED,
+    )
+    test, zsl = _read(cfg, cfg.DATASETS.TEST, notes), _read(cfg, cfg.DATASETS.TEST_ZSL, notes)
+    labels_known = bool(zsl or choice.seen or choice.unseen)
+    splits = compose(
+        _train_records(cfg, notes, optional=not train_needed and test is not None and labels_known),
+        _read(cfg, cfg.DATASETS.VAL, notes),
+        test,
+        zsl,
+        choice=choice,
+        val_fraction=cfg.DATASETS.VAL_FRACTION,
+        test_fraction=cfg.DATASETS.TEST_FRACTION,
+        seed=cfg.DATASETS.SPLIT_SEED,
+        texts=notes.texts,
+    )
+    return splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
+
+
+def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
+    """Training images with their seen labels; images without any stay in and contribute negatives.
+
+    Args:
+        cfg: the configuration.
+        splits: what `build_splits` gave; None: it is called.
+
+    Raises:
+        DataError: in one line that names the file or the key.
+    """
+    from datasets.images import require_images
+    from datasets.loader import MultiLabelDataset, train_loader
+    from datasets.transforms import train_transform
+
+    folder = image_folder(cfg)
+    splits = splits or build_splits(cfg)
+    transform = train_transform(
+        size=cfg.INPUT.SIZE_TRAIN,
+        flip=cfg.INPUT.PROB,
+        erase=cfg.INPUT.RE_PROB,
+        padding=cfg.INPUT.PADDING,
+        aug_prob=cfg.INPUT.AUG_PROB,
+        crop=cfg.INPUT.CROP,
+        blur=cfg.INPUT.BLUR,
+        contrast=cfg.INPUT.CONTRAST,
+        affine=cfg.INPUT.AFFINE,
+        rotation=cfg.INPUT.ROTATION,
+        noise=cfg.INPUT.NOISE,
+        multiply=cfg.INPUT.MULTIPLY,
+        per_channel=cfg.INPUT.PER_CHANNEL,
+        mean=cfg.INPUT.PIXEL_MEAN,
+        std=cfg.INPUT.PIXEL_STD,
+    )
+    records = _first(cfg, splits.train)
+    require_images(records.images, folder)
+    dataset = MultiLabelDataset(
+        records,
+        splits.vocabulary.seen,
+        transform,
+        folder,
+        seed=cfg.SOLVER.SEED,
+        read_truncated=cfg.DATALOADER.READ_TRUNCATED,
+        rotate=cfg.INPUT.EXIF_ROTATION,
+    )
+    loader = train_loader(
+        dataset,
+        cfg.SOLVER.IMS_PER_BATCH,
+        cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SOLVER.SEED,
+        reshuffle=cfg.DATALOADER.RESHUFFLE,
+    )
+    return TrainData(splits.vocabulary, loader)
+
+
+def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestData:
+    """Images of a split under both protocols.
+
+    The images of ZSL are those of DATASETS.TEST_ZSL for "test" if it is set, else those of the split with an
+    unseen label; where none has one, as in validation images cut from a benchmark's training list, there is no
+    ZSL. The images of GZSL are all of the split.
+
+    Args:
+        cfg: the configuration.
+        split: "test" or "val".
+        splits: what `build_splits` gave; None: it is called.
+
+    Raises:
+        DataError: in one line that names the file or the key.
+    """
+    from datasets.images import require_images
+    from datasets.loader import MultiLabelDataset, test_loader
+    from datasets.records import DataError
+    from datasets.splits import restrict
+    from datasets.transforms import test_transform
+
+    if split not in ("test", "val"):
+        raise DataError(f"there is no split {split!r}; TEST.SPLIT is one of test, val")
+    folder = image_folder(cfg)
+    splits = splits or build_splits(cfg, train_needed=False)
+    labels, records = splits.vocabulary, splits.test if split == "test" else splits.val
+    if records is None:
+        raise DataError("DATASETS.VAL is empty: set it to an annotation file, or DATASETS.VAL_FRACTION")
+    listed = splits.test_zsl if split == "test" else None
+    unseen = listed or restrict(records, labels.unseen, drop_empty=True)
+    transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
+
+    def protocol(name: str, images: Records, names: tuple[str, ...]) -> Protocol:
+        chosen = _first(cfg, images)
+        if not cfg.DATALOADER.SKIP_BROKEN:
+            require_images(chosen.images, folder)
+        dataset = MultiLabelDataset(
+            chosen,
+            names,
+            transform,
+            folder,
+            skip_broken=cfg.DATALOADER.SKIP_BROKEN,
+            read_truncated=cfg.DATALOADER.READ_TRUNCATED,
+            rotate=cfg.INPUT.EXIF_ROTATION,
+        )
+        return Protocol(name, names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
+
+    # A test file without an image for the unseen labels is a mistake; of images that were cut off it may happen.
+    has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)
+    protocols = {"ZSL": protocol("ZSL", unseen, labels.unseen)} if has_zsl else {}
+    return TestData(labels, {**protocols, "GZSL": protocol("GZSL", records, labels.all)})
+
+
+def image_folder(cfg: CfgNode) -> str:
+    """The folder of the images.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    from datasets.records import DataError
+
+    root = _root(cfg)
+    if root and not os.path.isdir(root):
+        raise DataError(f"there is no folder {root!r}: set DATASETS.ROOT_DIR to the folder of the data set")
+    folder = os.path.join(root, os.path.expanduser(cfg.DATASETS.IMAGE_DIR)) or os.curdir
+    if not os.path.isdir(folder):
+        raise DataError(f"there is no folder {folder!r}: set DATASETS.IMAGE_DIR to the folder of the images")
+    return folder
+
+
+def _first(cfg: CfgNode, records: Records) -> Records:
+    """The images of a list that DATASETS.SUBSET leaves."""
+    from datasets.records import DataError
+
+    if cfg.DATASETS.SUBSET < 0:
+        raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
+    return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
+
+
+def _root(cfg: CfgNode) -> str:
+    return os.path.expanduser(cfg.DATASETS.ROOT_DIR)
+
+
+def _label_notes(cfg: CfgNode) -> LabelNotes:
+    from pathlib import Path
+
+    from datasets.labels import LabelNotes, read_labels
+
+    if not cfg.DATASETS.LABELS:
+        return LabelNotes({}, {}, frozenset())
+    name = os.path.expanduser(cfg.DATASETS.LABELS)
+    path = Path(_root(cfg), name)
+    return read_labels(path if path.is_file() else Path(name), cfg.MODEL.TEMPLATE)
+
+
+def _read(cfg: CfgNode, source: str, notes: LabelNotes) -> Records | None:
+    """The records of a source that may be left empty."""
+    from datasets.annotations import read_records
+    from datasets.compose import canonical
+
+    if not source:
+        return None
+    return canonical(read_records(source, _root(cfg), separator=cfg.DATASETS.SEPARATOR), notes.synonyms)
+
+
+def _train_records(cfg: CfgNode, notes: LabelNotes, *, optional: bool) -> Records | None:
+    """The training records, or None if they are missing and may be."""
+    from datasets.records import MissingFileError
+
+    try:
+        if not cfg.DATASETS.TRAIN:
+            raise MissingFileError("DATASETS.TRAIN is empty: set it to an annotation file or folder (docs/data.md)")
+        return _read(cfg, cfg.DATASETS.TRAIN, notes)
+    except MissingFileError:
+        if optional:
+            return None
+        raise
+
+
+def _unused(cfg: CfgNode, notes: LabelNotes, splits: Splits) -> list[str]:
+    """A note on labels of DATASETS.LABELS that no list has."""
+    from datasets.records import some
+
+    unknown = notes.labels - set(splits.vocabulary.all)
+    return [f"{cfg.DATASETS.LABELS}: {some(unknown)} neither seen nor unseen here"] if unknown else []

@@ -1,0 +1,206 @@
+"""Methods and matchers from the configuration, whose only readers here are the functions of this file.
+
+`METHODS` and `MATCHERS` are the tables that MODEL.METHOD and MODEL.MATCHER choose from; entering a function adds one
+(`model/method.py`, `model/matchers.py`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from torch import nn
+
+from clip.adapters import LadderLocalAdapter
+from clip.image import ImageTrunk
+from clip.load import ClipTowers, load_clip
+from clip.prompts import DeepPrompts
+from clip.text import NO_TEXTS, TextEncoder
+from clip.weights import check_image_size
+from loss.build import build_loss
+from model.kcot import KCOT, teacher_assignment
+from model.matchers import Average, Bipartite, Reweight
+from model.method import Method, ModelError, Recipe
+from model.model import RAM
+from model.ot_solver import sinkhorn
+from model.pot_solver import Unbalanced, solve_with_pot
+from model.zero_shot import ZeroShotCLIP
+
+__all__ = ["MATCHERS", "METHODS", "block_indices", "build_method", "build_zero_shot", "load_towers"]
+
+Chosen = TypeVar("Chosen")
+
+
+def load_towers(cfg) -> ClipTowers:
+    """The configured frozen CLIP. Raises `clip.load.WeightsError` where it cannot be had."""
+    towers = load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, seed=cfg.SOLVER.SEED)
+    for size in {tuple(cfg.INPUT.SIZE_TRAIN), tuple(cfg.INPUT.SIZE_TEST)}:
+        check_image_size(towers.visual, size)
+    return towers
+
+
+def build_method(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> Method:
+    """The configured method around the given towers; what is trained is drawn from torch's global random state.
+
+    Args:
+        cfg: the configuration.
+        towers: the frozen CLIP.
+        seen: number of seen labels; 0: not known.
+        texts: of labels that do not take the template.
+
+    Raises:
+        ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
+        loss.build.LossError: likewise, for the loss.
+    """
+    return _chosen(METHODS, cfg.MODEL.METHOD, "METHOD")(cfg, towers, seen=seen, texts=texts)
+
+
+def build_ram(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
+    """RAM; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
+    _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
+    vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
+    adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
+    prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
+    saa_blocks = block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER")
+    from_block = cfg.MODEL.LADDER_START == "block"
+    trunk = ImageTrunk(
+        towers.visual,
+        adapted=adapted,
+        saa_blocks=saa_blocks,
+        ladder_factor=cfg.MODEL.LADDER_FACTOR,
+        ladder_start=min((*saa_blocks, *adapted), default=0) if from_block else 0,
+        positions=cfg.MODEL.POSITIONS,
+    )
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted, texts=texts)
+    return RAM(
+        trunk=trunk,
+        text=text,
+        adapter=LadderLocalAdapter(
+            adapted if cfg.MODEL.TSS else (),
+            width=trunk.width,
+            joint_width=text.joint_width,
+            mask_kernel=cfg.MODEL.KERNEL_SIZE,
+        ),
+        visual_prompts=DeepPrompts(adapted, count=cfg.MODEL.VISION_ADAPT, width=trunk.width),
+        label_prompts=DeepPrompts(prompted, count=cfg.MODEL.TEXT_CTX, width=text.width),
+        matcher=_chosen(MATCHERS, cfg.MODEL.MATCHER, "MATCHER")(cfg, towers.logit_scale),
+        teach=partial(teacher_assignment, scale=towers.logit_scale, sharpness=cfg.MODEL.TKT_SHARPNESS),
+        loss=build_loss(cfg),
+        loss_weight=cfg.MODEL.LOSS_WEIGHT,
+        recipe=Recipe(
+            lr=cfg.SOLVER.BASE_LR, adapter_factor=cfg.SOLVER.ADAPTER_FACTOR, lr_sgd=cfg.SOLVER.BASE_LR_SGD,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_sgd=cfg.SOLVER.WEIGHT_DECAY_SGD,
+            momentum=cfg.SOLVER.MOMENTUM,
+        ),
+        # The plan has mass 1 / C for each label, so the logits of C labels are C times smaller (Eq. 14).
+        local_temperature=cfg.MODEL.TEMPERATURE or 0.1 / seen,
+        global_temperature=cfg.MODEL.TEMPERATURE_GLOBAL,
+    )  # fmt: skip
+
+
+def build_zero_shot(
+    cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> ZeroShotCLIP:  # fmt: skip
+    """Zero-shot CLIP, also the row beside every other method; see `build_method`."""
+    return ZeroShotCLIP(
+        ImageTrunk(
+            towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
+        ),
+        TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts),
+        scale=towers.logit_scale,
+        input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),
+        clip_norm=(cfg.MODEL.CLIP_MEAN, cfg.MODEL.CLIP_STD),
+    )
+
+
+def _kcot(cfg, scale: float, *, presence: bool, teacher: bool) -> KCOT:
+    """KCOT, or what is left of it without label presence (LPD), the teacher (TKT), or both."""
+    if cfg.MODEL.OT_SOLVER == "pot":
+        solve: Callable[..., Any] = partial(solve_with_pot, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL)
+    else:
+        solve = partial(sinkhorn, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL, stop=cfg.MODEL.OT_STOP)
+    return KCOT(
+        scale=scale,
+        reg=cfg.MODEL.OT_REG,
+        reg_teacher=cfg.MODEL.OT_REGSC if teacher else None,
+        presence_temperature=cfg.MODEL.LPD_TEMPERATURE if presence else None,
+        solve=solve,
+    )
+
+
+def _unbalanced(cfg, scale: float) -> Unbalanced:
+    return Unbalanced(
+        scale=scale, reg=cfg.MODEL.OT_REG, relax=cfg.MODEL.OT_RELAX, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL
+    )
+
+
+METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
+
+MATCHERS: dict[str, Callable[[Any, float], nn.Module]] = {  # configuration, CLIP's logit scale -> matcher
+    "kcot": partial(_kcot, presence=True, teacher=True),
+    "ot": partial(_kcot, presence=False, teacher=False),
+    "ot+lpd": partial(_kcot, presence=True, teacher=False),
+    "ot+tkt": partial(_kcot, presence=False, teacher=True),
+    "unbalanced": _unbalanced,
+    "average": lambda cfg, scale: Average(),  # noqa: ARG005
+    "reweight": lambda cfg, scale: Reweight(cfg.MODEL.REWEIGHT_SHARPNESS),  # noqa: ARG005
+    "bipartite": lambda cfg, scale: Bipartite(scale),  # noqa: ARG005
+}
+
+
+def _chosen(table: Mapping[str, Chosen], name: str, key: str) -> Chosen:
+    if name not in table:
+        raise ModelError(f"MODEL.{key} must be one of {', '.join(table)}, not {name!r}")
+    return table[name]
+
+
+def block_indices(spec: Sequence[int | str], depth: int, key: str) -> tuple[int, ...]:
+    """0-based blocks of a tower of `depth` blocks, in order.
+
+    ("none",), ("all",), ("first", n), ("last", n), or their indices. The release's spellings are understood too: (-1,)
+    for none and (n, -1) for the first n.
+
+    Raises:
+        ModelError: naming `key`, if the tower has no such block.
+    """
+    blocks, every = tuple(spec), tuple(range(depth))
+    if blocks in ((-1,), ("none",)):
+        return ()
+    if blocks == ("all",):
+        return every
+    if len(blocks) == 2 and isinstance(blocks[1], int) and blocks[0] in ("first", "last") and 0 <= blocks[1] <= depth:
+        return every[: blocks[1]] if blocks[0] == "first" else every[depth - blocks[1] :]
+    if len(blocks) == 2 and blocks[1] == -1 and isinstance(blocks[0], int) and blocks[0] >= 0:
+        blocks = tuple(range(blocks[0]))
+    indices = [block for block in blocks if isinstance(block, int) and 0 <= block < depth]
+    if len(indices) < len(blocks) or len(set(indices)) < len(indices):
+        raise ModelError(f"{key} is {list(spec)}, but the tower has blocks 0 to {depth - 1}, each to be named once")
+    return tuple(sorted(indices))
+
+
+def _check_settings(cfg, *, context: int, seen: int) -> None:
+    """Refuses what would fail in the first batch only, or never and mean nothing."""
+    template = cfg.MODEL.TEMPLATE
+    one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
+    kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
+    ladder_start, positions = cfg.MODEL.LADDER_START, cfg.MODEL.POSITIONS
+    rules = (
+        ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
+        ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
+        ("OT_ITER", cfg.MODEL.OT_ITER, cfg.MODEL.OT_ITER >= 1, "at least 1"),
+        ("OT_SOLVER", cfg.MODEL.OT_SOLVER, cfg.MODEL.OT_SOLVER in ("sinkhorn", "pot"), "sinkhorn or pot"),
+        ("OT_RELAX", cfg.MODEL.OT_RELAX, cfg.MODEL.OT_RELAX > 0, "positive"),
+        ("OT_STOP", cfg.MODEL.OT_STOP, cfg.MODEL.OT_STOP in ("image", "batch"), "image or batch"),
+        ("LPD_TEMPERATURE", cfg.MODEL.LPD_TEMPERATURE, cfg.MODEL.LPD_TEMPERATURE > 0, "positive"),
+        ("TEMPERATURE", tau, tau > 0 or (tau == 0 and seen > 0), "positive, or auto where the seen labels are known"),
+        ("TEMPERATURE_GLOBAL", cfg.MODEL.TEMPERATURE_GLOBAL, cfg.MODEL.TEMPERATURE_GLOBAL > 0, "positive"),
+        ("LADDER_START", ladder_start, ladder_start in ("embeddings", "block"), "embeddings or block"),
+        ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
+        ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
+        ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),
+        # Start and end of the text need a place each beside the prompts.
+        ("TEXT_CTX", prompts, 0 <= prompts <= context - 2, f"between 0 and {context - 2}"),
+        ("TEMPLATE", template, one_place, "a text with one {} for the label"),
+    )
+    for key, value, holds, wanted in rules:
+        if not holds:
+            raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")

@@ -1,0 +1,126 @@
+"""What a method is: read this first to add one.
+
+A method is a module that scores images for a list of labels. Training, evaluation, checkpoints and logs know nothing of
+it but this contract, so that RAM, zero-shot CLIP and any other are exchangeable:
+
+    labels = method.encode_labels(["dog", "red car"])
+    output = method(images, labels, targets)            # targets (B, C) in training, else None
+    losses = method.losses(output, targets)             # {"local": ..., "global": ...}, their sum is minimised
+
+To add one, write a subclass of `Method` and a function from the configuration to it, and enter that function into
+`METHODS` of `model/build.py` under the name for MODEL.METHOD; from another package, enter it before the script runs:
+
+    from model.build import METHODS
+    METHODS["mine"] = build_mine        # build_mine(cfg, towers, seen=..., texts=...) -> Method
+
+`model/zero_shot.py` is the smallest example, `model/model.py` (RAM) the largest.
+
+B images, C labels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from errors import UserError
+
+__all__ = ["Group", "Method", "ModelError", "Output", "Recipe"]
+
+
+class ModelError(UserError, ValueError):
+    """A setting that no model can be built from, the trained weights of another model, or nothing to train."""
+
+
+class Output(Protocol):
+    """What a method says of a batch: `scores`, and whatever else it wants to show."""
+
+    @property
+    def scores(self) -> Tensor:
+        """(B, C), higher where a label is more likely to be present."""
+
+
+class Group(NamedTuple):
+    """Parameters that are trained alike."""
+
+    name: str  # for the log
+    parameters: list[nn.Parameter]
+    optimizer: str  # adamw or sgd
+    lr: float  # the highest of the schedule
+    weight_decay: float
+    momentum: float = 0.0  # of sgd
+
+
+class Recipe(NamedTuple):
+    """The numbers that groups of parameters are made from."""
+
+    lr: float
+    adapter_factor: float  # adapters learn at lr times this
+    lr_sgd: float  # prompts
+    weight_decay: float
+    weight_decay_sgd: float
+    momentum: float
+
+
+class Method(nn.Module, ABC):
+    """Scores images for candidate labels.
+
+    Attributes:
+        title: name in tables.
+        frozen: names of the submodules that training never changes; checkpoints leave them out.
+        not_averaged: names in `trained_state` of which a running average takes the current value.
+    """
+
+    title: str
+    frozen: tuple[str, ...] = ()
+    not_averaged: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def encode_labels(self, names: Sequence[str]) -> Any:
+        """What `forward` takes as its labels; in evaluation computed once for a list of names."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, labels: Any, targets: Tensor | None = None) -> Output:
+        """Scores of images (B, 3, H, W) for encoded labels; `targets` (B, C), multi-hot, in training only."""
+
+    def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Scalars by name, already weighted; training minimises their sum."""
+        raise ModelError(f"{self.title} has nothing to train: test it, or choose another MODEL.METHOD")
+
+    def groups(self) -> list[Group]:
+        """All trained parameters, each in one group; empty where there is nothing to train."""
+        return []
+
+    def diagnostics(self, output: Any) -> dict[str, Tensor]:  # noqa: ARG002
+        """Scalars for the log of a training step, by name."""
+        return {}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What training changes, by name: parameters and running statistics, live and not copied."""
+        left_out = tuple(f"{name}." for name in self.frozen)
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(left_out)}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what `trained_state` gave.
+
+        Raises:
+            ModelError: if names or shapes are not those of this model; nothing is changed then.
+        """
+        own = self.trained_state()
+        for name in sorted(own.keys() | state.keys()):
+            ours, theirs = own.get(name), state.get(name)
+            if ours is None or theirs is None or ours.shape != theirs.shape:
+                sides = ["missing" if t is None else tuple(t.shape) for t in (ours, theirs)]
+                raise ModelError(f"{name} is {sides[0]} in this model and {sides[1]} in the checkpoint")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches what is trained; frozen submodules stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
