@@ -60,7 +60,7 @@ class TextGuidedSelection(nn.Module):
 def _attend_to_labels(view: Tensor, norm: nn.LayerNorm, text: Tensor) -> Tensor:
     """view + softmax(q text^T / sqrt(D)) text, q the normalised view (B, D, h, w); text is (C, D)."""
     query = norm(view.flatten(2).transpose(1, 2))  # (B, N, D)
-    keys = text.to(query.dtype).expand(len(query), -1, -1)
+    keys = text.to(query.dtype).expand(query.shape[0], -1, -1)
     attended = F.scaled_dot_product_attention(query, keys, keys)
     return view + attended.transpose(1, 2).unflatten(2, view.shape[2:])
 

@@ -131,7 +131,7 @@ class ImageTrunk(nn.Module):
         patches = visual.conv1(images)  # (B, W, rows, columns)
         grid = tuple(patches.shape[2:])
         x = patches.flatten(2).transpose(1, 2)  # (B, N, W)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], 1)
+        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1).to(x.dtype), x], 1)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
         return visual.ln_pre(x + positions.to(x.dtype)), grid
 
@@ -155,8 +155,8 @@ class ImageTrunk(nn.Module):
         saa = self_aware_attention(block, v)[:, 1:] if needs_saa else None
         if prompts is not None:
             _, prompt_k, prompt_v = project_qkv(block, prompts[None])  # (1, h, P, d)
-            k = torch.cat([k, prompt_k.expand(len(k), -1, -1, -1)], 2)
-            v = torch.cat([v, prompt_v.expand(len(v), -1, -1, -1)], 2)
+            k = torch.cat([k, prompt_k.expand(k.shape[0], -1, -1, -1)], 2)
+            v = torch.cat([v, prompt_v.expand(v.shape[0], -1, -1, -1)], 2)
         return run_block(block, x, (q, k, v)), saa
 
 

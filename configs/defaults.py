@@ -48,7 +48,7 @@ _C.MODEL.OT_RELAX = 1.0  # of the matcher unbalanced: price of leaving the regio
 _C.MODEL.OT_REG = 0.1  # lambda 1, Eq. (6)
 _C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestrians
 _C.MODEL.OT_ITER = 100  # at most
-_C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; paper: always 100
+_C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; 0, paper: always OT_ITER
 _C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all stop together
 # Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19).
 _C.MODEL.LOSS_TYPE = "MMC"

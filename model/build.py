@@ -117,7 +117,7 @@ def _kcot(cfg, scale: float, *, presence: bool, teacher: bool) -> KCOT:
     if cfg.MODEL.OT_SOLVER == "pot":
         solve: Callable[..., Any] = partial(solve_with_pot, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL)
     else:
-        solve = partial(sinkhorn, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL, stop=cfg.MODEL.OT_STOP)
+        solve = partial(sinkhorn, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL or None, stop=cfg.MODEL.OT_STOP)
     return KCOT(
         scale=scale,
         reg=cfg.MODEL.OT_REG,

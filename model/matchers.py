@@ -19,7 +19,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from errors import UserError
@@ -117,6 +116,8 @@ class Bipartite(nn.Module):
                 f"bipartite matching needs a region for each label; there are {regions} regions and {labels} labels: "
                 "choose another MODEL.MATCHER"
             )
+        from scipy.optimize import linear_sum_assignment  # on use: half a second at every start else
+
         cost = matching_cost(similarity, self.scale)
         plan = torch.zeros_like(similarity)
         for image, costs in enumerate(cost.double().cpu().numpy()):  # host-device sync

@@ -31,8 +31,9 @@ class TransportPlan(NamedTuple):
 
 @torch.no_grad()
 def sinkhorn(
-    cost: Tensor, mu: Tensor, nu: Tensor, *, reg: float, max_iter: int = 100, tol: float = 1e-3, stop: str = "image"
-) -> TransportPlan:
+    cost: Tensor, mu: Tensor, nu: Tensor, *, reg: float, max_iter: int = 100, tol: float | None = 1e-3,
+    stop: str = "image",
+) -> TransportPlan:  # fmt: skip
     """Entropic transport plans from regions to labels, without gradient and outside autocast.
 
     Computes in float32, or in float64 for float64 costs. Images whose exp(-cost / reg) could leave the range
@@ -46,6 +47,8 @@ def sinkhorn(
         max_iter: upper bound on iterations; at least 1.
         tol: an image stops after the iteration in which the mean over regions of |a - previous a| is below this.
             In the log domain, where a may be of any size, the mean relative change has to be below it too.
+            None: all images take `max_iter` iterations, and no value is looked at (for `torch.export`, and GPUs that
+            would wait for the answer); the log domain is then chosen by `reg` alone, below 1/40, for costs in [0, 1].
         stop: "image": every image stops by itself, so that its plan does not depend on its batch;
             "batch": all go on until the last one is done, as in the authors' release.
 
@@ -59,6 +62,9 @@ def sinkhorn(
     dtype = torch.promote_types(cost.dtype, torch.float32)
     with torch.autocast(cost.device.type, enabled=False):
         cost, mu, nu = cost.to(dtype), mu.to(dtype), nu.to(dtype)
+        if tol is None:
+            solve = _log_domain if reg * LARGEST_EXPONENT < 1 else _scaling
+            return solve(cost, mu, nu, reg, max_iter, tol, stop)
         steep = cost.abs().amax((1, 2)) > LARGEST_EXPONENT * reg  # (B,)
         if stop == "batch":
             steep = steep.any().expand_as(steep)  # images that wait for each other count the same iterations
@@ -86,16 +92,17 @@ def _validate(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, s
         raise ValueError(f"stop must be 'image' or 'batch', not {stop!r}")
 
 
-def _scaling(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float, stop: str) -> TransportPlan:
+def _scaling(
+    cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float | None, stop: str
+) -> TransportPlan:
     kernel = torch.exp(-cost / reg)  # (B, N, C)
     a, b = torch.ones_like(mu), torch.ones_like(nu)
-    progress = _Progress(len(cost), cost.device, tol, stop)
+    progress = _Progress(mu, tol, stop)
     for _ in range(max_iter):
         new_a = mu / _rows(kernel, b)
         new_b = nu / _columns(kernel, new_a)
         change = (new_a - a).abs().mean(1)
-        running = progress.running[:, None]
-        a, b = torch.where(running, new_a, a), torch.where(running, new_b, b)
+        a, b = progress.moved(a, new_a), progress.moved(b, new_b)
         if progress.finished_after(change):
             break
     plan = a[:, :, None] * kernel * b[:, None, :]
@@ -103,20 +110,19 @@ def _scaling(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, to
 
 
 def _log_domain(
-    cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float, stop: str
+    cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, tol: float | None, stop: str
 ) -> TransportPlan:
     """The same iteration on log a and log b; float64, since float32 resolves a potential of 1000 to 1e-4 only."""
     exponent = -cost.double() / reg  # (B, N, C)
     log_mu, log_nu = mu.double().log(), nu.double().log()
     log_a, log_b = torch.zeros_like(log_mu), torch.zeros_like(log_nu)
-    progress = _Progress(len(cost), cost.device, tol, stop)
+    progress = _Progress(mu, tol, stop)
     for _ in range(max_iter):
         new_a = log_mu - torch.logsumexp(exponent + log_b[:, None, :], 2)
         new_b = log_nu - torch.logsumexp(exponent + new_a[:, :, None], 1)
         relative = torch.expm1(new_a - log_a).abs().mean(1)
         change = torch.maximum(relative, (new_a.exp() - log_a.exp()).abs().mean(1))  # NaN where a overflows: goes on
-        running = progress.running[:, None]
-        log_a, log_b = torch.where(running, new_a, log_a), torch.where(running, new_b, log_b)
+        log_a, log_b = progress.moved(log_a, new_a), progress.moved(log_b, new_b)
         if progress.finished_after(change):
             break
     plan = torch.exp(log_a[:, :, None] + exponent + log_b[:, None, :])
@@ -137,14 +143,20 @@ def _columns(kernel: Tensor, a: Tensor) -> Tensor:
 class _Progress:
     """Which images still iterate, and how many iterations each has taken."""
 
-    def __init__(self, size: int, device: torch.device, tol: float, stop: str) -> None:
-        self.running = torch.ones(size, dtype=torch.bool, device=device)
-        self.iterations = torch.zeros(size, dtype=torch.int64, device=device)
+    def __init__(self, mu: Tensor, tol: float | None, stop: str) -> None:
+        self.running = torch.ones_like(mu[:, 0], dtype=torch.bool)  # (B,)
+        self.iterations = torch.zeros_like(mu[:, 0], dtype=torch.int64)
         self.tol, self.stop = tol, stop
+
+    def moved(self, old: Tensor, new: Tensor) -> Tensor:
+        """The scalings (B, N or C) after an iteration: those of images that are done stay."""
+        return new if self.tol is None else torch.where(self.running[:, None], new, old)
 
     def finished_after(self, change: Tensor) -> bool:
         """Takes note of an iteration whose scalings changed by `change` (B,); True when no image goes on."""
-        self.iterations += self.running
+        self.iterations = self.iterations + self.running
+        if self.tol is None:
+            return False
         unsettled = ~(change < self.tol)  # so that NaN is not taken for convergence
         self.running = self.running & unsettled if self.stop == "image" else unsettled.any().expand_as(unsettled)
         return not self.running.any()  # host-device sync

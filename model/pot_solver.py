@@ -1,9 +1,10 @@
 """The same transport problems solved by POT (Flamary et al., JMLR 2021): to check our solver, or to go on from.
 
+POT is imported on use: it takes a second, which scripts that do without it need not wait for.
+
 B images, N regions, C labels.
 """
 
-import ot
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ def solve_with_pot(cost: Tensor, mu: Tensor, nu: Tensor, *, reg: float, max_iter
         max_iter: upper bound on iterations.
         tol: POT's own rule: all stop once the largest error of a marginal is below it.
     """
+    import ot
+
     with torch.no_grad():
         solved = ot.solve_batch(
             cost.double(), reg, mu.double(), nu.double(), max_iter=max_iter, tol=tol, method="log_sinkhorn",
@@ -62,6 +65,8 @@ class Unbalanced(nn.Module):
         self, similarity: Tensor, assignment: Tensor | None = None, targets: Tensor | None = None  # noqa: ARG002
     ) -> Matching:  # fmt: skip
         """The plan for cosines (B, N, C)."""
+        import ot
+
         cost = matching_cost(similarity, self.scale).double()
         mu, nu = torch.full_like(cost[0, :, 0], 1 / cost.shape[1]), torch.full_like(cost[0, 0], 1 / cost.shape[2])
         plans = [

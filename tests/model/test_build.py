@@ -147,6 +147,10 @@ def test_the_solver_obeys_its_keys(towers, key, value, argument):
     assert changed.keywords[argument] == value
 
 
+def test_a_tolerance_of_0_looks_at_no_value(towers):
+    assert build(towers, "MODEL.OT_TOL", "0").matcher.solve.keywords["tol"] is None
+
+
 def test_the_solver_can_be_pots(towers):
     solve = build(towers, "MODEL.OT_SOLVER", "pot", "MODEL.OT_ITER", "9", "MODEL.OT_TOL", "0.5").matcher.solve
     assert (solve.func, solve.keywords) == (solve_with_pot, {"max_iter": 9, "tol": 0.5})

@@ -114,5 +114,11 @@ def test_plan_favours_the_regions_that_the_teacher_names():
 
 
 def test_no_gradient_flows_through_the_matching():
-    s = similarities().requires_grad_()
-    assert not kcot()(s).plan.requires_grad
+    s, q = similarities().requires_grad_(), torch.rand(2, 6, 4, requires_grad=True).softmax(1)
+    match = kcot()(s, q, torch.ones(2, 4))
+    assert not any(part.requires_grad for part in (match.plan, match.cost, match.mu, *match.diagnostics.values()))
+
+
+def test_no_gradient_flows_to_the_teacher():
+    regions, labels = torch.randn(2, 6, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
+    assert not teacher_assignment(regions, labels, scale=100.0, sharpness=20.0).requires_grad

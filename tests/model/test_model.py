@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from clip.load import load_clip
 from configs import load_config
 from loss import mmc_loss
-from model import ModelError, build_method
+from model import Labels, ModelError, build_method
 
 TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1, 2)",
         "MODEL.DEPTH_TEXT", "(1, 2)", "MODEL.SAA_LAYER", "(3, -1)", "MODEL.TEXT_CTX", "2", "MODEL.VISION_ADAPT", "3",
@@ -222,3 +222,25 @@ def test_bfloat16_autocast_trains(model):
         loss = loss_of(model)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for group in model.groups() for p in group.parameters)
+
+
+class Scores(torch.nn.Module):
+    """RAM as a function of tensors alone."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch, features):
+        return self.model(batch, Labels((), features, features)).scores
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_forward_pass_is_exported_with_any_number_of_images_and_labels(towers):
+    scores = Scores(build(towers, "MODEL.OT_TOL", "0"))
+    example = (images(3), torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
+    sizes = {"batch": {0: torch.export.Dim("B", max=64)}, "features": {0: torch.export.Dim("C", max=4096)}}
+    exported = torch.export.export(scores, example, dynamic_shapes=sizes).module()
+    for count, labels in ((1, 1), (2, 7), (5, 300)):
+        inputs = (images(count), torch.randn(labels, 32, generator=torch.Generator().manual_seed(labels)))
+        torch.testing.assert_close(exported(*inputs), scores(*inputs))

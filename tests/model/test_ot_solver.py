@@ -195,3 +195,30 @@ def test_arguments_out_of_range_are_refused(change, message):
     arguments = {"cost": cost, "mu": mu, "nu": nu, "reg": 0.1} | change
     with pytest.raises(ValueError, match=message):
         sinkhorn(**arguments)
+
+
+@pytest.mark.parametrize("reg", [0.1, 1e-3])
+def test_without_a_tolerance_all_iterations_are_taken_and_no_value_is_looked_at(reg, monkeypatch):
+    cost, mu, nu = problem()
+    counted = sinkhorn(cost, mu, nu, reg=reg, max_iter=30, tol=0.0)
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: pytest.fail("a value was looked at"))
+    fixed = sinkhorn(cost, mu, nu, reg=reg, max_iter=30, tol=None)
+    monkeypatch.undo()
+    assert torch.equal(fixed.plan, counted.plan)
+    assert fixed.iterations.tolist() == [30, 30, 30]
+
+
+@pytest.mark.parametrize(("reg", "iterations"), [(0.05, 2), (1e-3, 3)])
+def test_the_error_is_the_distance_of_the_rows_from_mu_in_either_domain(reg, iterations):
+    cost, mu, nu = problem()
+    found = sinkhorn(cost, mu, nu, reg=reg, max_iter=iterations, tol=0.0)
+    assert found.error.min() > 1e-3  # not converged, or there would be nothing to compare
+    torch.testing.assert_close(found.error, (found.plan.sum(2) - mu).abs().sum(1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_log_domain_computes_in_float64_whatever_comes_in():
+    cost, mu, nu = problem(regions=30, labels=6)
+    single = sinkhorn(cost, mu, nu, reg=2e-4, max_iter=500, tol=0.0).plan
+    double = sinkhorn(cost.double(), mu.double(), nu.double(), reg=2e-4, max_iter=500, tol=0.0).plan
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), double, rtol=1e-6, atol=1e-8)
