@@ -1,6 +1,7 @@
 """Tests RAM beside zero-shot CLIP: python test.py --config_file configs/coco.yml [KEY VALUE ...].
 
-Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, and writes its results beside it.
+Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, and writes its results into a new folder
+beside it, test/YYYYmmdd-HHMMSS.
 """
 
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from configs import ConfigError, load_config
-from datasets import build_splits, build_test
+from configs import ConfigError, flat, load_config
+from datasets import build_splits, build_test, identities
 from datasets.compose import Splits, fingerprint
 from engine import cli
 from engine.checkpoint import CheckpointError
 from engine.ema import Ema
 from engine.evaluate import Row, Scored, evaluate, rows_of
+from engine.provenance import file_identity, provenance
 from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
@@ -104,8 +106,15 @@ def test(cfg: CfgNode) -> None:
         rows, list(protocols.values()), device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
         keep=keep if cfg.TEST.SAVE_SCORES else None,
     )  # fmt: skip
-    folder = (new_run(cfg.OUTPUT_DIR) if path is None else path.parent) / cfg.TEST.SPLIT
-    write_results(folder, results)
+    checkpoint = None if path is None or state is None else {
+        **file_identity(path), "method": state.method, "epoch": state.epoch, "batch": state.batch, "step": state.step
+    }  # fmt: skip
+    about = provenance(
+        config=flat(cfg), checkpoint=checkpoint, lists=identities(protocols.values()), seen=vocabulary.seen,
+        unseen=vocabulary.unseen,
+    )  # fmt: skip
+    folder = new_run((Path(cfg.OUTPUT_DIR) / cfg.MODEL.METHOD if path is None else path.parent) / cfg.TEST.SPLIT)
+    write_results(folder, results, about)
     for name, scored in kept.items():
         write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
     print(f"\n{cfg.DATASETS.NAMES}, {cfg.TEST.SPLIT} images\n{format_table(results)}\n\nresults: {folder}")

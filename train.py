@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from configs import ConfigError, load_config
-from datasets import build_splits, build_test, build_train
+from configs import ConfigError, flat, load_config
+from datasets import build_splits, build_test, build_train, identities
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
@@ -21,6 +21,7 @@ from engine.ema import Ema
 from engine.evaluate import evaluate, find, rows_of
 from engine.log import RunLog
 from engine.optim import optimizers, set_rates
+from engine.provenance import provenance
 from engine.results import format_table, write_results
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
 from engine.state import TrainingState, load_state, save_state
@@ -106,7 +107,11 @@ class Run:
         rows = rows_of(self.zero_shot, self.model, ema=self.ema)
         results = evaluate(rows, self.protocols, device=self.device, autocast=self.test_autocast)
         print(f"\n{cfg.DATASETS.NAMES}, {self.split} images, after epoch {self.epoch}\n{format_table(results)}")
-        write_results(folder / self.split / f"epoch-{self.epoch}", results)
+        about = provenance(
+            config=flat(cfg), checkpoint={"run": folder.name, "epoch": self.epoch, "step": self.step},
+            lists=identities(self.protocols), seen=self.vocabulary.seen, unseen=self.vocabulary.unseen,
+        )  # fmt: skip
+        write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
         for result in results:
             summary = {f"{result.method}/{result.protocol}/{key}": v for key, v in result.metrics.summary.items()}
             log.write(self.split, epoch=self.epoch, step=self.step, **summary)
@@ -165,18 +170,11 @@ class Run:
 
 
 def _require_same_config(theirs: str, ours: str, path: Path) -> None:
-    left, right = _flat(CfgNode.load_cfg(theirs)), _flat(CfgNode.load_cfg(ours))
+    left, right = flat(CfgNode.load_cfg(theirs)), flat(CfgNode.load_cfg(ours))
     for key in sorted(left.keys() | right.keys()):
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
         if not free and left.get(key) != right.get(key):
             raise CheckpointError(f"{path} was trained with {key} {left.get(key)}, here it is {right.get(key)}")
-
-
-def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}": value}
-    return flat
 
 
 def resumable(output_dir: str, resume: str) -> Path | None:
@@ -200,7 +198,7 @@ def train(cfg: CfgNode, resume: str | None) -> None:
             file.write(run.config)
         write_environment(folder)
     project = cfg.WANDB_PROJ if cfg.WANDB else None
-    with RunLog(folder, wandb_project=project, wandb_config=_flat(cfg)) as log:
+    with RunLog(folder, wandb_project=project, wandb_config=flat(cfg)) as log:
         run.train(cfg, folder, log)
     print(f"\nrun: {folder}")
 

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -11,7 +12,7 @@ from configs.defaults import _C
 from configs.words import default_of, typed
 from errors import UserError
 
-__all__ = ["ConfigError", "load_config", "restore_config"]
+__all__ = ["ConfigError", "flat", "load_config", "restore_config"]
 
 
 CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
@@ -62,6 +63,14 @@ def restore_config(text: str) -> CfgNode:
     return cfg
 
 
+def flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """The values by their whole keys, such as SOLVER.SEED."""
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}": value}
+    return values
+
+
 def _coerced(node: CfgNode, defaults: CfgNode, prefix: str = "") -> CfgNode:
     """The node with its values in the types of the defaults."""
     coerced = CfgNode()
@@ -79,17 +88,9 @@ def _require_known(key: str, cfg: CfgNode, prefix: str = "") -> None:
     """Answers an unknown key with the nearest one; `cfg` holds the keys below `prefix`."""
     if default_of(cfg, key.removeprefix(prefix)) is not None:
         return
-    known = [*_names(_C), *(name for name, value in _C.items() if isinstance(value, CfgNode))]
+    known = [*flat(_C), *(name for name, value in _C.items() if isinstance(value, CfgNode))]
     near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.4)
     raise ConfigError(f"there is no key {key}{f'; did you mean {near[0]}?' if near else ''}")
-
-
-def _names(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _names(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 @contextmanager

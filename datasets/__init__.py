@@ -1,5 +1,23 @@
 """Files to tensors; `datasets/build.py` composes them from the configuration."""
 
-from datasets.build import Protocol, TestData, TrainData, build_splits, build_test, build_train, image_folder
+from datasets.build import (
+    Protocol,
+    TestData,
+    TrainData,
+    build_splits,
+    build_test,
+    build_train,
+    identities,
+    image_folder,
+)
 
-__all__ = ["Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "image_folder"]
+__all__ = [
+    "Protocol",
+    "TestData",
+    "TrainData",
+    "build_splits",
+    "build_test",
+    "build_train",
+    "identities",
+    "image_folder",
+]

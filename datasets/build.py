@@ -6,7 +6,8 @@ What it composes is imported on use, so that `import datasets` is quick: other l
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from datasets.records import Records
     from datasets.splits import Vocabulary
 
-__all__ = ["Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "image_folder"]
+__all__ = [
+    "Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "identities", "image_folder"
+]  # fmt: skip
 
 
 class TrainData(NamedTuple):
@@ -192,6 +195,20 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
     has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)
     protocols = {"ZSL": protocol("ZSL", unseen, labels.unseen)} if has_zsl else {}
     return TestData(labels, {**protocols, "GZSL": protocol("GZSL", records, labels.all)})
+
+
+def identities(protocols: Iterable[Protocol]) -> dict[str, dict[str, Any]]:
+    """Counts of images and labels, and a fingerprint of both, by protocol: the same wherever the images lie."""
+    from datasets.compose import fingerprint
+
+    found = {}
+    for protocol in protocols:
+        records = protocol.loader.dataset.records
+        found[protocol.name] = {
+            "images": len(records.images), "labels": len(protocol.labels),
+            "fingerprint": fingerprint(records, protocol.labels),
+        }  # fmt: skip
+    return found
 
 
 def image_folder(cfg: CfgNode) -> str:

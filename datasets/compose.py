@@ -127,9 +127,9 @@ def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
     return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes), notes=notes)
 
 
-def fingerprint(records: Records) -> str:
-    """SHA-256 of images and labels that stays the same when a folder of images moves."""
-    content = json.dumps([list(_below(records.images)), records.labels], ensure_ascii=False)
+def fingerprint(records: Records, asked: Sequence[str] = ()) -> str:
+    """SHA-256 of images, their labels and the labels they are asked for; the same when a folder of images moves."""
+    content = json.dumps([list(_below(records.images)), records.labels, list(asked)], ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -11,9 +11,9 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,8 +95,8 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def to_json(results: Sequence[Result]) -> str:
-    """JSON text: method -> protocol -> summary and counts, unrounded.
+def to_json(results: Sequence[Result], about: Mapping[str, Any]) -> str:
+    """JSON text of `about`, where the results come from, and `results`: method -> protocol -> summary and counts.
 
     Raises:
         ResultsError: if two results have one method and protocol.
@@ -106,11 +106,14 @@ def to_json(results: Sequence[Result]) -> str:
         if protocol in nested.setdefault(method, {}):
             raise ResultsError(f"two results are named {method!r}, {protocol!r}: give each a name of its own")
         nested[method][protocol] = metrics.counts | metrics.summary
-    return json.dumps(nested, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = {"about": dict(about), "results": nested}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_results(folder: str | os.PathLike[str], results: Sequence[Result]) -> None:
+def write_results(folder: str | os.PathLike[str], results: Sequence[Result], about: Mapping[str, Any]) -> None:
     """Writes three files into `folder`, which is made if there is none; files of before are replaced.
+
+    `about` says where the results come from (`engine/provenance.py`).
 
     `results.json` as `to_json`; `results.csv` with one row per method and protocol; `per_class.csv` with one row per
     method, protocol and label. All in percent and unrounded; a cell is empty where there is no value, such as the AP
@@ -123,7 +126,7 @@ def write_results(folder: str | os.PathLike[str], results: Sequence[Result]) -> 
     folder = Path(folder)
     overall = [{"method": r.method, "protocol": r.protocol} | r.metrics.counts | r.metrics.summary for r in results]
     texts = {
-        "results.json": to_json(results),
+        "results.json": to_json(results, about),
         "results.csv": to_csv(overall),
         "per_class.csv": to_csv([row for result in results for row in class_rows(result)]),
     }

@@ -1,5 +1,7 @@
 """Whole trainings and tests by train.py and test.py, on a few small images."""
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -16,6 +18,7 @@ from configs import load_config, restore_config
 from engine.checkpoint import load_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
 from engine.results import read_scores
+from engine.run import newest_run
 from engine.state import load_state
 from model import build_method, load_towers
 
@@ -56,7 +59,12 @@ def differing(run, reference):
 
 
 def results(folder):
-    return json.loads((folder / "results.json").read_text())
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def newest(run, split="test"):
+    """The folder of the newest test of a run."""
+    return newest_run(run / split, "results.json")
 
 
 def only_run(benchmark):
@@ -253,27 +261,55 @@ def test_the_best_epoch_is_kept_and_is_what_is_tested(benchmark, train_script, t
     assert load_checkpoint(folder / "checkpoint.pth")["best"] == 50
     assert test_script.checkpoint_path(cfg) == folder / "best.pth"
     test_script.test(benchmark.config("SOLVER.SELECT", "best", "TEST.SPLIT", "val"))
-    assert results(folder / "val") == results(folder / "val" / "epoch-1")
+    assert results(newest(folder, "val")) == results(folder / "val" / "epoch-1")
 
 
 def test_the_newest_run_is_tested(trained, test_script, capsys):
     test_script.test(trained.config())
-    assert set(files(trained.run / "test")) == RESULTS
+    assert set(files(newest(trained.run))) == RESULTS
     out = capsys.readouterr().out
-    assert f"results: {trained.run}/test" in out
+    assert f"results: {newest(trained.run)}" in out
     assert "few, test images" in out
+
+
+def test_no_test_overwrites_another(trained, test_script):
+    for _ in range(2):
+        test_script.test(trained.config())
+    folders = list((trained.run / "test").iterdir())
+    assert [set(files(folder)) for folder in folders] == [RESULTS, RESULTS]
+
+
+def test_results_say_where_they_come_from(trained, test_script, finished):
+    test_script.test(trained.config("DATALOADER.NUM_WORKERS", "0"))
+    about = json.loads((newest(trained.run) / "results.json").read_text())["about"]
+    checkpoint = (trained.run / "checkpoint.pth").read_bytes()
+    assert about["checkpoint"] == {
+        "run": trained.run.name, "file": "checkpoint.pth", "sha256": hashlib.sha256(checkpoint).hexdigest(),
+        "method": "ram", "epoch": 3, "batch": 0, "step": 6,
+    }  # fmt: skip
+    assert about["labels"] == {"seen": 4, "unseen": 3}
+    assert {name: (it["images"], it["labels"]) for name, it in about["lists"].items()} == {
+        "ZSL": (4, 3),
+        "GZSL": (7, 7),
+    }
+    assert len({it["fingerprint"] for it in about["lists"].values()}) == 2
+    assert about["config"]["SOLVER.IMS_PER_BATCH"] == 2
+    assert about["environment"]["torch"] == importlib.metadata.version("torch")
+    assert time.strptime(about["date"], "%Y-%m-%dT%H:%M:%S%z")
+    before = json.loads((finished.run / "val" / "epoch-2" / "results.json").read_text())["about"]
+    assert before["checkpoint"] == {"run": trained.run.name, "epoch": 2, "step": 6}
 
 
 def test_a_checkpoint_can_be_named(trained, test_script):
     (trained.run / "checkpoint.pth").rename(trained.runs / "mine.pth")
     test_script.test(trained.config("TEST.WEIGHT", str(trained.runs / "mine.pth")))
-    assert set(files(trained.runs / "test")) == RESULTS
+    assert set(files(newest(trained.runs))) == RESULTS
 
 
 def test_validation_gives_again_what_the_training_found(trained, test_script):
     expected = results(trained.run / "val" / "epoch-2")
     test_script.test(trained.config("TEST.SPLIT", "val"))
-    assert results(trained.run / "val") == expected
+    assert results(newest(trained.run, "val")) == expected
 
 
 def test_there_is_a_row_for_each_method_and_protocol(finished):
@@ -287,7 +323,7 @@ def test_without_an_average_there_is_no_row_of_it(benchmark, train_script, test_
     cfg = benchmark.config("MODEL.USE_EMA", "False", "SOLVER.MAX_EPOCHS", "1")
     train_script.train(cfg, None)
     test_script.test(cfg)
-    assert results(only_run(benchmark) / "test").keys() == {"zero-shot CLIP", "RAM"}
+    assert results(newest(only_run(benchmark))).keys() == {"zero-shot CLIP", "RAM"}
     assert load_checkpoint(only_run(benchmark) / "checkpoint.pth")["ema"] is None
 
 
@@ -296,7 +332,7 @@ def test_saved_scores_give_exactly_the_numbers_of_the_results(trained, test_scri
     spec = importlib.util.spec_from_file_location("evaluate_scores_script", ROOT / "tools" / "evaluate_scores.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    found, folder = results(trained.run / "test"), trained.run / "test"
+    found, folder = results(newest(trained.run)), newest(trained.run)
     names = {"zero-shot CLIP": "zero-shot-CLIP", "RAM": "RAM", "RAM (EMA)": "RAM-EMA"}
     expected = {f"scores-{file}-{protocol}.npz" for file in names.values() for protocol in ("ZSL", "GZSL")}
     assert files(folder).keys() == RESULTS | expected
@@ -308,7 +344,7 @@ def test_saved_scores_give_exactly_the_numbers_of_the_results(trained, test_scri
 
 def test_raw_and_averaged_weights_score_differently(trained, test_script):
     test_script.test(trained.config("TEST.SAVE_SCORES", "True"))
-    raw, averaged = (read_scores(trained.run / "test" / f"scores-{n}-GZSL.npz").scores for n in ("RAM", "RAM-EMA"))
+    raw, averaged = (read_scores(newest(trained.run) / f"scores-{n}-GZSL.npz").scores for n in ("RAM", "RAM-EMA"))
     assert abs(raw - averaged).max() > 1e-6
 
 

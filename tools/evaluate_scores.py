@@ -53,7 +53,7 @@ def report(files: Sequence[str], threshold: float | None, json: str | None, *, p
     """Prints the table of all files, and writes their metrics to `json` if it is named."""
     results = [evaluate(path, threshold) for path in files]
     if json:
-        text = to_json(results)
+        text = to_json(results, {"files": [str(path) for path in files]})
         with atomic_write(json, "w") as file:
             file.write(text)
     print(format_table(results))

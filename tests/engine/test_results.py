@@ -21,6 +21,7 @@ from engine.results import (
 )
 
 NAMES = ["red circle", 'blue "star", café', "green ring", "black cross"]
+ABOUT = {"date": "2026-01-01", "config": {"SOLVER.SEED": 1}, "checkpoint": None}
 IMAGES = [f"train/{i}.jpg" for i in range(6)]
 
 
@@ -82,8 +83,10 @@ def test_a_table_of_nothing_is_its_header():
 
 
 def test_results_json_nests_method_and_protocol_and_is_exact(tmp_path, results):
-    write_results(tmp_path, results)
-    read = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    write_results(tmp_path, results, ABOUT)
+    content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert content["about"] == ABOUT
+    read = content["results"]
     assert {method: list(protocols) for method, protocols in read.items()} == {
         "RAM": ["ZSL", "GZSL"],
         "zero-shot CLIP": ["GZSL"],
@@ -93,7 +96,7 @@ def test_results_json_nests_method_and_protocol_and_is_exact(tmp_path, results):
 
 
 def test_results_csv_has_a_row_per_result_and_empty_cells_where_a_metric_is_missing(tmp_path, results):
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, ABOUT)
     rows = rows_of(tmp_path / "results.csv")
     assert [(row["method"], row["protocol"]) for row in rows] == [(r.method, r.protocol) for r in results]
     for row, result in zip(rows, results, strict=True):
@@ -103,7 +106,7 @@ def test_results_csv_has_a_row_per_result_and_empty_cells_where_a_metric_is_miss
 
 
 def test_per_class_csv_has_a_row_per_label_with_its_own_values(tmp_path, results):
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, ABOUT)
     rows = rows_of(tmp_path / "per_class.csv")
     assert [row["label"] for row in rows] == [*NAMES[:3], *NAMES, *NAMES]
     for row, label in zip(rows[3:7], range(4), strict=True):
@@ -114,31 +117,31 @@ def test_per_class_csv_has_a_row_per_label_with_its_own_values(tmp_path, results
 
 
 def test_the_ap_of_a_label_without_positives_is_an_empty_cell(tmp_path, results):
-    write_results(tmp_path, results)
+    write_results(tmp_path, results, ABOUT)
     assert [row["AP"] == "" for row in rows_of(tmp_path / "per_class.csv")][:3] == [False, False, True]
 
 
 def test_the_folder_is_made_and_holds_three_files(tmp_path, results):
-    write_results(tmp_path / "a" / "b", results)
+    write_results(tmp_path / "a" / "b", results, ABOUT)
     assert sorted(os.listdir(tmp_path / "a" / "b")) == ["per_class.csv", "results.csv", "results.json"]
 
 
 def test_two_results_of_one_name_are_refused_and_nothing_is_written(tmp_path, results):
     with pytest.raises(ResultsError, match="two results are named 'RAM', 'ZSL'"):
-        write_results(tmp_path / "a", [*results, results[0]])
+        write_results(tmp_path / "a", [*results, results[0]], ABOUT)
     assert os.listdir(tmp_path) == []
 
 
 def test_names_that_do_not_fit_the_classes_are_refused_and_nothing_is_written(tmp_path, results):
     with pytest.raises(ResultsError, match="RAM, GZSL: 3 names for 4 classes"):
-        write_results(tmp_path / "a", [results[1]._replace(names=NAMES[:3])])
+        write_results(tmp_path / "a", [results[1]._replace(names=NAMES[:3])], ABOUT)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_with_its_path(tmp_path, results):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError) as caught:
-        write_results(tmp_path / "file", results)
+        write_results(tmp_path / "file", results, ABOUT)
     assert str(caught.value) == f"{tmp_path / 'file'}: cannot make the folder, File exists"
 
 
@@ -155,7 +158,7 @@ def _full_disk(monkeypatch):
 @pytest.mark.usefixtures("_full_disk")
 def test_a_full_disk_is_one_line_that_names_the_file_of_results(tmp_path, results):
     with pytest.raises(WriteError) as caught:
-        write_results(tmp_path, results)
+        write_results(tmp_path, results, ABOUT)
     assert str(caught.value) == f"{tmp_path / 'results.json'}: cannot write, No space left on device"
     assert os.listdir(tmp_path) == []
 

@@ -58,7 +58,7 @@ def test_a_threshold_adds_its_columns(file, scores, targets, capsys):
 
 def test_json_holds_the_metrics_unrounded(tmp_path, file, scores, targets):
     assert main([file, "--json", str(tmp_path / "out.json")]) == 0
-    read = json.loads((tmp_path / "out.json").read_text())[file]["-"]
+    read = json.loads((tmp_path / "out.json").read_text())["results"][file]["-"]
     aps = [average_precision_score(targets[:, c], scores[:, c]) for c in (0, 1, 3)]
     assert read["mAP_present"] == pytest.approx(100 * np.mean(aps), rel=1e-12)
     assert read["images"] == 10
