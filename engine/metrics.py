@@ -147,22 +147,32 @@ def average_precision(scores: Array, targets: Array) -> Array:
 
 
 def tally(predicted: Array, targets: Array) -> Tally:
+    """Hits, predictions and positives of each class; both arguments are (I, C) bool."""
     return Tally((predicted & targets).sum(0), predicted.sum(0), targets.sum(0))
 
 
 def overall_rates(counted: Tally) -> tuple[Array, Array, Array]:
+    """P, R and F1 of all classes together, in [0, 1]."""
     hits, predicted, positives = (n.sum() for n in counted)
     precision, recall = quotient(hits, predicted), quotient(hits, positives)
     return precision, recall, harmonic_mean(precision, recall)
 
 
 def class_mean_rates(counted: Tally) -> tuple[Array, Array, Array]:
+    """CP, CR and CF1 in [0, 1]; a class without predictions has precision 0, one without positives recall 0."""
     precision = quotient(counted.hits, counted.predicted).mean()
     recall = quotient(counted.hits, counted.positives).mean()
     return precision, recall, harmonic_mean(precision, recall)
 
 
 def per_class(precision: Array, positives: Array, tallies: dict[str, Tally]) -> dict[str, Array]:
+    """Arrays (C,) by name, as `Metrics.per_class` describes: images as counts, rates in percent.
+
+    Args:
+        precision: (C,), average precision in [0, 1], nan where there are no positives.
+        positives: (C,), images.
+        tallies: by the suffix of their names, such as "@3".
+    """
     columns = {"positives": positives, "AP": 100 * precision}
     for at, counted in tallies.items():
         p, r = quotient(counted.hits, counted.predicted), quotient(counted.hits, counted.positives)
@@ -172,6 +182,7 @@ def per_class(precision: Array, positives: Array, tallies: dict[str, Tally]) -> 
 
 
 def harmonic_mean(a: Array, b: Array) -> Array:
+    """2 a b / (a + b) of rates >= 0, elementwise, and 0 where both are 0."""
     return quotient(2 * a * b, a + b)
 
 

@@ -140,6 +140,11 @@ def write_results(folder: str | os.PathLike[str], results: Sequence[Result], abo
 
 
 def class_rows(result: Result) -> Iterator[dict[str, str | float | None]]:
+    """The rows of `per_class.csv`, one per label: method, protocol, label and all per-class values; None for nan.
+
+    Raises:
+        ResultsError: while iterating, if the result has not as many names as classes.
+    """
     method, protocol, metrics, names = result
     if len(names) != metrics.counts["classes"]:
         raise ResultsError(f"{method}, {protocol}: {len(names)} names for {metrics.counts['classes']} classes")
@@ -150,6 +155,10 @@ def class_rows(result: Result) -> Iterator[dict[str, str | float | None]]:
 
 
 def to_csv(rows: Sequence[dict[str, str | float | None]]) -> str:
+    """CSV text with a head; columns in the order in which the rows name them first.
+
+    A cell is empty where a row lacks the column or holds None.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()

@@ -220,6 +220,11 @@ class Recomputed:
         yield from self.trajectory()
 
     def features(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Groups text, image and teacher: features for all C labels, seen ones first; none is normalised.
+
+        Label features with and without prompts (C, D), global (B, D) and local (B, N, D) image features, and the
+        teacher's local features (B, N, D).
+        """
         model, labels = self.model, self.model.encode_labels(self.seen + self.unseen)
         yield "text", "text_features", labels.features
         yield "text", "text_features.teacher", labels.frozen
@@ -230,11 +235,16 @@ class Recomputed:
         yield "teacher", "teacher/local_features", model.trunk.teacher_regions(state)
 
     def loss(self) -> tuple[Recognition, Tensor]:
+        """A forward pass over the seen labels with the teacher on, and the sum of both MMC losses, ()."""
         labels: Labels = self.model.encode_labels(self.seen)
         found = self.model(self.images, labels, self.targets)
         return found, torch.stack(list(self.model.losses(found, self.targets).values())).sum()
 
     def training(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Groups train and grad: one pass in training mode, and the gradient of its loss for each parameter.
+
+        Moves BatchNorm's running statistics once and leaves the model in training mode.
+        """
         self.model.train()
         found, loss = self.loss()
         loss.backward()
@@ -244,6 +254,14 @@ class Recomputed:
             yield "grad", f"grad/{key}", parameter.grad
 
     def trajectory(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Group trajectory: the loss before each step (T,), and the scores (B, C) of all labels after the last one.
+
+        T is the number of losses in the file. The steps start from the model as it is, in the mode that it is in
+        (training, after `training`), at constant rates and on the same batch; it ends in evaluation mode.
+
+        Raises:
+            ParityError: while iterating, if the file holds no trajectory/loss.
+        """
         pair = optimizers(self.model.groups())
         unscaled = torch.amp.GradScaler("cpu", enabled=False)
         losses = []

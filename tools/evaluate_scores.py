@@ -21,6 +21,12 @@ from engine.results import Result, format_table, read_scores, to_json
 
 
 def evaluate(path: str, threshold: float | None) -> Result:
+    """The metrics of a file of scores, with its path as the method and "-" as the protocol.
+
+    Raises:
+        ScoresError: if the file cannot be read or is no file of scores.
+        MetricsError: if the threshold is not finite.
+    """
     scores, targets, names, _ = read_scores(path)
     return Result(path, "-", measure(scores, targets, threshold=threshold), names)
 

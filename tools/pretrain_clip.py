@@ -74,6 +74,12 @@ def normalise(images: list[np.ndarray]) -> Tensor:
 
 
 def encode_images(model: nn.Module, images: Tensor) -> Tensor:
+    """Features (B, D) of unit norm, those of open_clip's `encode_image`.
+
+    Args:
+        model: open_clip's CLIP, with a ViT.
+        images: (B, 3, H, W), normalised, of the model's own size.
+    """
     visual = model.visual
     x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, N, W)
     x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1) + visual.positional_embedding
@@ -84,6 +90,7 @@ def encode_images(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def encode_texts(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Features (C, D) of unit norm, those of open_clip's `encode_text`; tokens are (C, 77), as its tokenizer gives."""
     ends = tokens.argmax(-1)
     tokens = tokens[:, : int(ends.max()) + 1]  # causal: nothing after the end is ever read
     x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
@@ -121,6 +128,7 @@ def zero_shot(model: nn.Module) -> dict[str, float]:
 
 
 def build(seed: int) -> nn.Module:
+    """A CLIP of `ARCHITECTURE` with random weights, float32; sets torch's global seed."""
     torch.manual_seed(seed)
     open_clip.add_model_config(Path(__file__).resolve().parent.parent / "clip/architectures")
     return open_clip.create_model(ARCHITECTURE)
@@ -133,6 +141,15 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 def train(args: argparse.Namespace) -> None:
+    """Writes the trained weights to `out` in float16 (scalars in float32); checkpoint and log lie beside them.
+
+    The log has one JSON line per validation: steps and images so far, mean loss since the line before, the logit scale,
+    seconds since the start or resumption, and what `zero_shot` gives.
+
+    Args:
+        args: `out`, a path; `steps` in all and `batch`, images per step; `lr`, the peak; `seed` of weights and data;
+            `every`, steps between validations; `resume`, to go on from the checkpoint if there is one.
+    """
     model = build(args.seed)
     scale = [model.logit_scale]
     plain = [p for n, p in model.named_parameters() if n != "logit_scale"]
@@ -179,6 +196,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Reads the command line and trains; the folder of `--out` is made if there is none."""
     parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="weights to write, .safetensors")
     parser.add_argument("--steps", type=int, default=15_625)

@@ -39,6 +39,8 @@ RULES = {
 
 
 class Classes(NamedTuple):
+    """Names of the 925 seen and the 81 unseen labels, in the order of the lists they were read from."""
+
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
 
@@ -148,6 +150,8 @@ def _split(downloads: Downloads, split: str, wanted: Sequence[str]) -> str:
 
 
 class Made(NamedTuple):
+    """The lists that the authors' do not give, by key (`train`, `test`), and what there is to tell of them."""
+
     lists: Mapping[str, Records]
     notes: tuple[str, ...]
 

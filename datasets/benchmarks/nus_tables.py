@@ -36,6 +36,8 @@ class Names(NamedTuple):
 
 
 class ImageList(NamedTuple):
+    """The images of an official list in its order, and the file that holds it."""
+
     path: Path
     images: tuple[str, ...]  # as `actor/0001_2124494179.jpg`
 
