@@ -19,6 +19,7 @@ from engine import cli
 from engine.checkpoint import CheckpointError
 from engine.ema import Ema
 from engine.evaluate import Row, Scored, evaluate, rows_of
+from engine.log import RunLog
 from engine.provenance import file_identity, provenance
 from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
@@ -115,6 +116,12 @@ def test(cfg: CfgNode) -> None:
     )  # fmt: skip
     folder = new_run((Path(cfg.OUTPUT_DIR) / cfg.MODEL.METHOD if path is None else path.parent) / cfg.TEST.SPLIT)
     write_results(folder, results, about)
+    with RunLog(
+        folder, wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
+        wandb_group=cfg.DATASETS.NAMES, wandb_job=f"test-{cfg.MODEL.METHOD}",
+        wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
+    ) as log:  # fmt: skip
+        log.results(cfg.TEST.SPLIT, results, step=0 if state is None else state.step)
     for name, scored in kept.items():
         write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
     print(f"\n{cfg.DATASETS.NAMES}, {cfg.TEST.SPLIT} images\n{format_table(results)}\n\nresults: {folder}")

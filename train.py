@@ -112,11 +112,7 @@ class Run:
             lists=identities(self.protocols), seen=self.vocabulary.seen, unseen=self.vocabulary.unseen,
         )  # fmt: skip
         write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
-        for result in results:
-            summary = {f"{result.method}/{result.protocol}/{key}": v for key, v in result.metrics.summary.items()}
-            log.write(self.split, epoch=self.epoch, step=self.step, **summary)
-            precision = zip(result.names, result.metrics.per_class["AP"].tolist(), strict=True)
-            log.table(f"{self.split}/{result.method}/{result.protocol}", ["label", "AP"], list(precision))
+        log.results(self.split, results, epoch=self.epoch, step=self.step)
         reached = find(results, rows[-1].name, "GZSL")["F1@3"]
         if cfg.SOLVER.SELECT == "best" and reached > self.best:
             self.best = reached
@@ -197,8 +193,11 @@ def train(cfg: CfgNode, resume: str | None) -> None:
         with atomic_write(folder / "config.yml", "w") as file:
             file.write(run.config)
         write_environment(folder)
-    project = cfg.WANDB_PROJ if cfg.WANDB else None
-    with RunLog(folder, wandb_project=project, wandb_config=flat(cfg)) as log:
+    with RunLog(
+        folder, wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
+        wandb_group=cfg.DATASETS.NAMES, wandb_job=cfg.MODEL.METHOD,
+        wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
+    ) as log:  # fmt: skip
         run.train(cfg, folder, log)
     print(f"\nrun: {folder}")
 

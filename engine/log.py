@@ -2,39 +2,34 @@
 
 import json
 import math
-import netrc
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 from torch import Tensor
 
-from errors import UserError
+from engine.dashboard import Dashboard, LogError
+from engine.results import Result
 
 __all__ = ["LogError", "RunLog"]
-
-
-class LogError(UserError, OSError):
-    """A log that cannot be written, or Weights & Biases asked for where it cannot be had."""
 
 
 class RunLog:
     """Events of a run, appended to `folder`/log.jsonl and on disk as soon as `write` returns.
 
     A resumed run goes on in the same file; a line that was cut off when it was killed is removed first.
-    With a project, Weights & Biases receives the same numbers under stable names ("train/loss"); it works
-    offline (`wandb sync` uploads later) where nobody is logged in, and heeds WANDB_MODE.
+    With a project, Weights & Biases receives the same numbers (`engine/dashboard.py`).
 
     Args:
         folder: of the run; exists.
         wandb_project: None leaves Weights & Biases alone and unimported.
         wandb_config: the run's configuration, shown there.
-        name: the run's name there; None for that of the folder. A resumed run is a second one of the same group.
+        wandb_group: what runs are grouped by there, such as the benchmark.
+        wandb_job: what kind of run it is there, such as the method.
+        wandb_tags: words to find it by there.
 
     Raises:
         LogError: if log.jsonl cannot be written, or wandb is not installed or refuses to start.
@@ -46,7 +41,9 @@ class RunLog:
         *,
         wandb_project: str | None = None,
         wandb_config: Mapping[str, Any] | None = None,
-        name: str | None = None,
+        wandb_group: str | None = None,
+        wandb_job: str | None = None,
+        wandb_tags: Sequence[str] = (),
     ) -> None:
         self._start = time.monotonic()
         self._path = Path(folder) / "log.jsonl"
@@ -55,10 +52,13 @@ class RunLog:
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise LogError(f"cannot write {self._path}: {error.strerror}") from error
+        self._dashboard = None
         try:
-            self._wandb = (
-                None if wandb_project is None else _start_wandb(Path(folder), wandb_project, wandb_config, name)
-            )
+            if wandb_project is not None:
+                self._dashboard = Dashboard(
+                    Path(folder), project=wandb_project, config=wandb_config or {}, group=wandb_group, job=wandb_job,
+                    tags=wandb_tags,
+                )  # fmt: skip
         except LogError:
             self._file.close()
             raise
@@ -84,15 +84,23 @@ class RunLog:
             self._file.flush()
         except OSError as error:
             raise LogError(f"cannot write {self._path}: {error.strerror}") from error
-        if self._wandb is not None:
-            self._wandb.log({f"{kind}/{key}": value for key, value in plain.items()})
+        if self._dashboard is not None:
+            self._dashboard.log(kind, plain)
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Shows a table in Weights & Biases; without it there is nowhere to show one, and nothing happens."""
-        if self._wandb is not None:
-            import wandb
+    def results(self, kind: str, results: Sequence[Result], **values: Any) -> None:
+        """Logs the summaries of results, an event for each, and shows the AP of every label in Weights & Biases.
 
-            self._wandb.log({name: wandb.Table(columns=list(columns), data=[_plain(row) for row in rows])})
+        Args:
+            kind: val or test.
+            results: of one evaluation.
+            values: such as the step that they belong to.
+        """
+        for result in results:
+            name = f"{result.method}/{result.protocol}"
+            self.write(kind, **values, **{f"{name}/{key}": value for key, value in result.metrics.summary.items()})
+            if self._dashboard is not None:
+                rows = zip(result.names, _plain(result.metrics.per_class["AP"]), strict=True)
+                self._dashboard.table(f"{kind}/{name}/AP of labels", ["label", "AP"], [list(row) for row in rows])
 
     def close(self, *, failed: bool = False) -> None:
         """Ends the log; `failed` marks the run as failed in Weights & Biases.
@@ -105,8 +113,8 @@ class RunLog:
         except OSError as error:
             raise LogError(f"cannot write {self._path}: {error.strerror}") from error
         finally:
-            if self._wandb is not None:
-                self._wandb.finish(exit_code=int(failed))
+            if self._dashboard is not None:
+                self._dashboard.finish(failed=failed)
 
     def __enter__(self) -> Self:
         return self
@@ -136,43 +144,3 @@ def _drop_unfinished_line(path: Path) -> None:
     with path.open("r+b") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
-
-
-def _start_wandb(folder: Path, project: str, config: Mapping[str, Any] | None, name: str | None) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise LogError("WANDB is on, but wandb is not installed: pip install wandb, or turn it off") from error
-    try:
-        return wandb.init(
-            project=project,
-            config=None if config is None else dict(config),
-            name=name or folder.resolve().name,
-            group=folder.resolve().name,
-            dir=str(folder),
-            mode=_wandb_mode(),
-        )
-    except Exception as error:  # of several unrelated types, for keys, settings and connections
-        reason = " ".join(str(error).split())
-        raise LogError(f"Weights & Biases does not start ({reason}): set WANDB_MODE=offline or turn it off") from error
-
-
-def _wandb_mode() -> str | None:
-    """None leaves the choice to wandb and its WANDB_MODE; without a login, that would ask for one."""
-    if os.environ.get("WANDB_MODE", "online") != "online":
-        return None
-    logged_in = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
-    return None if logged_in or _in_netrc() else "offline"
-
-
-def _in_netrc() -> bool:
-    """Whether the file that wandb would read has a key for its server."""
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    named = os.environ.get("NETRC")
-    for path in (named,) if named else ("~/.netrc", "~/_netrc"):
-        try:
-            entry = netrc.netrc(os.path.expanduser(path)).authenticators(host)
-        except (OSError, netrc.NetrcParseError):
-            continue
-        return entry is not None and bool(entry[2])
-    return False

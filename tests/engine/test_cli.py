@@ -7,7 +7,7 @@ from configs import ConfigError
 from datasets.records import DataError, MissingFileError
 from engine import cli
 from engine.checkpoint import CheckpointError
-from engine.log import LogError
+from engine.dashboard import LogError
 
 
 def raising(error):

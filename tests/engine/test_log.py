@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.log import LogError, RunLog
+from engine.dashboard import LogError, metric_name
+from engine.log import RunLog
+from engine.metrics import Metrics
+from engine.results import Result
 
 BLOCK, HEADER = 32768, 7  # of the LevelDB log format, which wandb writes
 
@@ -158,7 +161,7 @@ def test_a_full_disk_is_an_error_until_the_end(tmp_path, freed):
 def test_wandb_is_imported_only_where_it_is_wanted(tmp_path):
     code = (
         "import sys; from engine.log import RunLog\n"
-        "with RunLog(sys.argv[1]) as log: log.write('train', loss=1.0); log.table('t', ['a'], [[1]])\n"
+        "with RunLog(sys.argv[1]) as log: log.write('train', loss=1.0); log.results('val', [])\n"
         "sys.exit('wandb' in sys.modules)"
     )
     root = Path(__file__).resolve().parents[2]
@@ -171,24 +174,75 @@ def test_without_wandb_installed_the_way_out_is_named(tmp_path, monkeypatch):
         RunLog(tmp_path, wandb_project="ram")
 
 
+def result(f1=41.5):
+    metrics = Metrics({"F1@3": f1, "mAP": 60.0}, {"AP": np.array([50.0, math.nan])}, {"images": 3})
+    return Result("RAM (EMA)", "GZSL", metrics, ["red circle", "star"])
+
+
+def named(records, kind):
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
+
+
 @pytest.mark.usefixtures("home")
 def test_without_a_login_wandb_gets_everything_offline(tmp_path):
-    with RunLog(tmp_path, wandb_project="ram", wandb_config={"SEED": 42}, name="first") as log:
-        log.write("train", loss=torch.tensor(0.5), loss_global=0.25)
-        log.write("test", f1=41.5)
-        log.table("labels", ["label", "ap"], [["circle", np.float32(0.5)], ["star", None]])
-    losses, f1, table = offline_history(tmp_path)
-    assert losses == {"train/loss": 0.5, "train/loss_global": 0.25}
-    assert f1 == {"test/f1": 41.5}
-    assert table["labels/nrows"] == 2
-    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
-    assert json.loads(file.read_text()) == {"columns": ["label", "ap"], "data": [["circle", 0.5], ["star", None]]}
-    records = {record.WhichOneof("record_type"): record for record in offline_records(tmp_path)}
-    assert (records["run"].run.project, records["run"].run.display_name) == ("ram", "first")
-    assert {"SEED": "42"}.items() <= {u.key: u.value_json for u in records["run"].run.config.update}.items()
-    assert records["run"].run.run_group == tmp_path.name
-    assert records["exit"].exit.exit_code == 0
-    assert len(lines(tmp_path)) == 2
+    about = {"wandb_group": "shapes", "wandb_job": "ram", "wandb_tags": ("shapes", "seed-1")}
+    with RunLog(tmp_path, wandb_project="ram", wandb_config={"SEED": 42}, **about) as log:
+        log.write("train", epoch=1, step=7, loss=torch.tensor(0.5), lr_prompts=1e-3, solver_iterations=9.0,
+                  temperature_local=2e-3, images_per_second=30.0)  # fmt: skip
+        log.results("val", [result()], epoch=1, step=7)
+    train, evaluated, table = offline_history(tmp_path)
+    assert train == {
+        "step": 7, "train/epoch": 1, "train/loss": 0.5, "solver/lr_prompts": 1e-3, "solver/iterations": 9.0,
+        "solver/temperature_local": 2e-3, "system/images_per_second": 30.0,
+    }  # fmt: skip
+    assert evaluated == {"step": 7, "val/epoch": 1, "val/RAM-EMA/GZSL/F1@3": 41.5, "val/RAM-EMA/GZSL/mAP": 60.0}
+    assert table["val/RAM-EMA/GZSL/AP-of-labels/nrows"] == 2
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/**/*.json")
+    assert json.loads(file.read_text()) == {"columns": ["label", "AP"], "data": [["red circle", 50.0], ["star", None]]}
+    (run,) = named(offline_records(tmp_path), "run")
+    assert (run.project, run.display_name, run.run_group, run.job_type) == ("ram", tmp_path.name, "shapes", "ram")
+    assert list(run.tags) == ["shapes", "seed-1"]
+    assert {"SEED": "42"}.items() <= {u.key: u.value_json for u in run.config.update}.items()
+    assert named(offline_records(tmp_path), "exit")[0].exit_code == 0
+    assert [line["kind"] for line in lines(tmp_path)] == ["train", "val"]
+
+
+@pytest.mark.usefixtures("home")
+def test_every_section_has_the_step_as_its_axis_and_the_best_value_in_its_summary(tmp_path):
+    with RunLog(tmp_path, wandb_project="ram") as log:
+        for step, f1 in ((1, 40.0), (2, 50.0), (3, 45.0)):
+            log.results("val", [result(f1)], step=step)
+    metrics = named(offline_records(tmp_path), "metric")
+    axes = {metric.glob_name or metric.name: metric.step_metric for metric in metrics}
+    assert {axes[f"{section}/*"] for section in ("train", "val", "test", "solver", "system")} == {"step"}
+    best = [metric.name for metric in metrics if metric.summary.max]
+    assert set(best) == {"val/RAM-EMA/GZSL/F1@3", "val/RAM-EMA/GZSL/mAP"}
+    assert len(best) == 2  # told once, not at every step
+
+
+@pytest.mark.usefixtures("home")
+def test_a_resumed_run_is_the_same_run(tmp_path):
+    ids = set()
+    for _ in range(2):
+        with RunLog(tmp_path, wandb_project="ram") as log:
+            log.write("train", step=1, loss=0.5)
+        ids.add((tmp_path / "wandb_id").read_text())
+    folders = [folder.name for folder in tmp_path.glob("wandb/offline-run-*")]
+    assert len(ids) == 1
+    assert all(f"-{ids.copy().pop().strip()}" in folder for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "name"),
+    [
+        ("train", "loss", "train/loss"), ("train", "lr_adapters", "solver/lr_adapters"),
+        ("train", "solver_error", "solver/error"), ("train", "peak_memory_gb", "system/peak_memory_gb"),
+        ("test", "zero-shot CLIP/ZSL/P@3", "test/zero-shot-CLIP/ZSL/P@3"), ("val", "solver_error", "val/solver_error"),
+        ("val", "a [b] (c)", "val/a-b-c"),
+    ],
+)  # fmt: skip
+def test_names_have_sections_and_no_blanks_or_brackets(kind, key, name):
+    assert metric_name(kind, key) == name
 
 
 @pytest.mark.usefixtures("home")
@@ -207,7 +261,7 @@ def test_wandb_mode_is_heeded(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with RunLog(tmp_path, wandb_project="ram") as log:
         log.write("train", loss=0.5)
-    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "wandb_id"}
 
 
 @pytest.mark.usefixtures("home")
