@@ -31,7 +31,7 @@ from model import ModelError, build_method, build_zero_shot, load_towers
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
 FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
     "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
-    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED",
+    "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED", "SOLVER.MAX_EPOCHS",
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
 
@@ -140,6 +140,24 @@ class Run:
         )
         save_state(path, state)
 
+    def begin_with(self, place: Path) -> None:
+        """Takes over what another training trained: a run folder's best or last checkpoint, or a checkpoint.
+
+        Raises:
+            CheckpointError: if it belongs to another CLIP or its parts are not those of this model.
+        """
+        files = [place / BEST, place / CHECKPOINT] if place.is_dir() else [place]
+        path = next((file for file in files if file.is_file()), files[-1])
+        state = load_state(path)
+        if state.clip != self.clip:
+            raise CheckpointError(f"SOLVER.INIT {path} was trained with the CLIP {state.clip}, here it is {self.clip}")
+        try:
+            self.model.load_trained_state(state.model)
+        except ModelError as error:
+            raise CheckpointError(f"SOLVER.INIT {path} is of another model: {error}") from error
+        if self.ema is not None:
+            self.ema.reset()
+
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint.
 
@@ -189,6 +207,8 @@ def train(cfg: CfgNode, resume: str | None) -> None:
     if folder is not None:
         run.restore(folder / CHECKPOINT)
     else:
+        if cfg.SOLVER.INIT:
+            run.begin_with(Path(cfg.SOLVER.INIT))
         folder = new_run(cfg.OUTPUT_DIR)
         with atomic_write(folder / "config.yml", "w") as file:
             file.write(run.config)

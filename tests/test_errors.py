@@ -91,6 +91,7 @@ WRONG = {
     "unknown device": (overrides("DEVICE", "gpu"), "unknown device 'gpu'"),
     "unknown precision": (overrides("SOLVER.AMP", "fp8"), "unknown precision 'fp8'"),
     "unknown precision in the evaluation": (overrides("TEST.AMP", "fp8"), "unknown precision 'fp8'"),
+    "no weights to begin with": (overrides("SOLVER.INIT", "gone.pth"), "no checkpoint at gone.pth"),
     "no weights": (overrides("MODEL.CLIP_WEIGHTS", "none.pt"), "'none.pt' are not there"),
     "unknown backbone": (overrides("MODEL.BACKBONE", "ViT-Z"), "MODEL.BACKBONE 'ViT-Z'"),
     "a block that is not there": (overrides("MODEL.DEPTH_TEXT", "[7]"), "MODEL.DEPTH_TEXT"),

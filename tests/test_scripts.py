@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from configs import load_config, restore_config
-from engine.checkpoint import load_checkpoint, set_random_state
+from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
 from engine.results import read_scores
 from engine.run import newest_run
@@ -272,6 +272,29 @@ def test_the_newest_run_is_tested(trained, test_script, capsys):
     assert "few, test images" in out
 
 
+def test_a_finished_run_goes_on_where_it_is_given_more_epochs(trained, finished, train_script):
+    train_script.train(trained.config("SOLVER.MAX_EPOCHS", "3"), str(trained.run))
+    state = load_state(trained.run / "checkpoint.pth")
+    assert (state.epoch, state.step) == (4, 9)
+    assert not torch.equal(
+        state.model["local_temperature"], load_state(finished.run / "checkpoint.pth").model["local_temperature"]
+    )
+
+
+@pytest.mark.parametrize("name", ["", "checkpoint.pth"])
+def test_a_training_begins_with_the_weights_of_another(finished, benchmark, train_script, monkeypatch, name):
+    before = load_state(finished.run / "checkpoint.pth").model
+    monkeypatch.setattr(train_script.Run, "train", lambda *_: None)
+    runs = []
+    begin = train_script.Run.begin_with
+    monkeypatch.setattr(train_script.Run, "begin_with", lambda self, place: (begin(self, place), runs.append(self)))
+    train_script.train(benchmark.config("SOLVER.INIT", str(finished.run / name), "SOLVER.BASE_LR", "1e-4"), None)
+    (run,) = runs
+    assert all(torch.equal(value, before[key]) for key, value in run.model.trained_state().items())
+    assert all(torch.equal(value, before[key]) for key, value in run.ema.state_dict().items())
+    assert (run.epoch, run.step) == (1, 0)
+
+
 def test_no_test_overwrites_another(trained, test_script):
     for _ in range(2):
         test_script.test(trained.config())
@@ -352,3 +375,9 @@ def test_raw_and_averaged_weights_score_differently(trained, test_script):
 def test_a_test_with_another_model_warns_of_it(trained, test_script, key, value):
     with pytest.warns(UserWarning, match=f"^{key} was .* in training and is "):
         test_script.test(trained.config(key, value))
+
+
+def test_weights_of_another_model_are_refused_to_begin_with(finished, benchmark, train_script):
+    with pytest.raises(CheckpointError, match=r"SOLVER\.INIT .*checkpoint\.pth is of another model: .* is "):
+        train_script.train(benchmark.config("SOLVER.INIT", str(finished.run), "MODEL.TEXT_CTX", "1"), None)
+    assert not benchmark.runs.exists()
