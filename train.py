@@ -50,6 +50,7 @@ class Run:
         towers = load_towers(cfg)
         self.clip = towers.identity
         torch.manual_seed(cfg.SOLVER.SEED)
+        assert self.splits.train is not None  # only an evaluation does without
         self.texts, self.images = dict(self.splits.texts), fingerprint(self.splits.train)
         seen = len(self.vocabulary.seen)
         self.model = build_method(cfg, towers, seen=seen, texts=self.texts).to(self.device)
@@ -173,7 +174,7 @@ def _require_same_config(theirs: str, ours: str, path: Path) -> None:
 
 
 def _flat(node: CfgNode, prefix: str = "") -> dict[str, object]:
-    flat = {}
+    flat: dict[str, object] = {}
     for key, value in node.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}": value}
     return flat

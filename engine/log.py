@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -157,7 +157,7 @@ def _start_wandb(folder: Path, project: str, config: Mapping[str, Any] | None, n
         raise LogError(f"Weights & Biases does not start ({reason}): set WANDB_MODE=offline or turn it off") from error
 
 
-def _wandb_mode() -> str | None:
+def _wandb_mode() -> Literal["offline"] | None:
     """None leaves the choice to wandb and its WANDB_MODE; without a login, that would ask for one."""
     if os.environ.get("WANDB_MODE", "online") != "online":
         return None

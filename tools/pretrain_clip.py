@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -73,7 +74,7 @@ def normalise(images: list[np.ndarray]) -> Tensor:
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def encode_images(model: nn.Module, images: Tensor) -> Tensor:
+def encode_images(model: Any, images: Tensor) -> Tensor:
     visual = model.visual
     x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, N, W)
     x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1) + visual.positional_embedding
@@ -83,7 +84,7 @@ def encode_images(model: nn.Module, images: Tensor) -> Tensor:
     return F.normalize(visual.ln_post(x[:, 0]) @ visual.proj, dim=-1)
 
 
-def encode_texts(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_texts(model: Any, tokens: Tensor) -> Tensor:
     ends = tokens.argmax(-1)
     tokens = tokens[:, : int(ends.max()) + 1]  # causal: nothing after the end is ever read
     x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
@@ -103,7 +104,7 @@ def contrastive_loss(logits: Tensor, named: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def zero_shot(model: nn.Module) -> dict[str, float]:
+def zero_shot(model: Any) -> dict[str, float]:
     """In percent: mAP of zero-shot CLIP on scenes of two to five objects, top-1 accuracy on scenes of one."""
     texts = encode_texts(model, open_clip.tokenize([TEMPLATES[0].format(label) for label in LABELS]))
     scenes = [scene("val", i, (2, 5)) for i in range(VAL_SCENES)]
@@ -120,7 +121,7 @@ def zero_shot(model: nn.Module) -> dict[str, float]:
     return {"val_map": 100 * float(np.mean(precisions)), "val_top1_single": 100 * float(np.mean(right))}
 
 
-def build(seed: int) -> nn.Module:
+def build(seed: int) -> Any:
     torch.manual_seed(seed)
     open_clip.add_model_config(Path(__file__).resolve().parent.parent / "clip/architectures")
     return open_clip.create_model(ARCHITECTURE)
