@@ -51,6 +51,7 @@ class Run:
         towers = load_towers(cfg)
         self.clip = towers.identity
         torch.manual_seed(cfg.SOLVER.SEED)
+        assert self.splits.train is not None  # only an evaluation does without
         self.texts, self.images = dict(self.splits.texts), fingerprint(self.splits.train)
         seen = len(self.vocabulary.seen)
         self.model = build_method(cfg, towers, seen=seen, texts=self.texts).to(self.device)

@@ -5,14 +5,18 @@ The weights stay in open_clip's `ResidualAttentionBlock`; the functions here rea
 B batch, N tokens, W trunk width, h heads, d = W / h.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["attend", "project_qkv", "run_block", "self_aware_attention"]
 
+Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker takes for any module or tensor
 
-def project_qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+
+def project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of LN1(x), each (B, h, N, d); x is (B, N, W)."""
     attn = block.attn
     qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
@@ -30,7 +34,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 
-def run_block(block: nn.Module, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None = None, *,
+def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None = None, *,
               causal: bool = False) -> Tensor:  # fmt: skip
     """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already."""
     q, k, v = project_qkv(block, x) if qkv is None else qkv
@@ -38,7 +42,7 @@ def run_block(block: nn.Module, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | 
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def self_aware_attention(block: nn.Module, v: Tensor) -> Tensor:
+def self_aware_attention(block: Block, v: Tensor) -> Tensor:
     """SAA of the paper's Eq. (3): the block's values attending to themselves, (B, N, W).
 
     softmax(v v^T / sqrt(d)) v through the block's own output projection; no parameter is added.

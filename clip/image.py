@@ -8,7 +8,7 @@ B images, N regions (patches), W trunk width, D joint width, P prompts, L adapte
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,7 @@ class ImageTrunk(nn.Module):
     """
 
     def __init__(
-        self, visual: nn.Module, *, adapted: Sequence[int], saa_blocks: Sequence[int], ladder_factor: float,
+        self, visual: Any, *, adapted: Sequence[int], saa_blocks: Sequence[int], ladder_factor: float,
         ladder_start: int, positions: str,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -82,7 +82,9 @@ class ImageTrunk(nn.Module):
             student = self._started(index, x, student)
             x, saa = self._advance(index, x, needs_saa=teacher or index in self.saa_blocks)
             student = self._climbed(index, student, saa)
-            frozen = frozen + saa if teacher else frozen
+            if teacher:
+                assert saa is not None  # as was asked for
+                frozen = frozen + saa
         return TrunkState(x, student, frozen if teacher else None, grid)
 
     @torch.no_grad()
@@ -116,8 +118,10 @@ class ImageTrunk(nn.Module):
             state: what `stem` gives with `teacher=True`.
         """
         x, frozen = state.x, state.teacher
+        assert frozen is not None, "the stem ran without the teacher"
         for index in range(self.fork, len(self.blocks)):
             x, saa = self._advance(index, x, needs_saa=True)
+            assert saa is not None  # as was asked for
             frozen = frozen + saa
         return self.project(frozen)
 
@@ -141,7 +145,10 @@ class ImageTrunk(nn.Module):
 
     def _climbed(self, index: int, student: Tensor, saa: Tensor | None) -> Tensor:
         """The student's local stream behind a block."""
-        return student + self.ladder_factor * saa if index in self.saa_blocks else student
+        if index not in self.saa_blocks:
+            return student
+        assert saa is not None  # whoever advances asks for that of these blocks
+        return student + self.ladder_factor * saa
 
     def _advance(
         self, index: int, x: Tensor, prompts: Tensor | None = None, *, needs_saa: bool

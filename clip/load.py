@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 from open_clip.pretrained import hf_hub_download
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
 from errors import UserError
@@ -48,8 +48,8 @@ class TextError(UserError, ValueError):
 class ClipTowers(NamedTuple):
     """A frozen CLIP in float32, in eval mode; the towers share no parameter."""
 
-    visual: nn.Module  # open_clip's VisionTransformer
-    text: nn.Module  # open_clip's TextTransformer
+    visual: Any  # open_clip's VisionTransformer
+    text: Any  # open_clip's TextTransformer
     logit_scale: float  # factor of cosines, 100 for OpenAI's
     tokenize: Callable[[Sequence[str]], Tensor]  # C texts to (C, context) int64, zeros behind the end
     identity: str  # architecture, activation and SHA-256 of the weights, whichever file they came from

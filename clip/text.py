@@ -9,7 +9,7 @@ C labels, T tokens up to the longest name's end, W trunk width, D joint width, P
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
 
     def __init__(
         self,
-        text: nn.Module,
+        text: Any,
         tokenize: Callable[[list[str]], Tensor],
         *,
         template: str,
@@ -102,7 +102,7 @@ class TextEncoder(nn.Module):
                 rest = run_block(block, rest, causal=True)
             return Prefix(x, ends, self._pool(rest, ends))
 
-    def _prompted_block(self, block: nn.Module, x: Tensor, prompts: Tensor | None) -> Tensor:
+    def _prompted_block(self, block: Any, x: Tensor, prompts: Tensor | None) -> Tensor:
         """Eq. (2): prompts stand behind start-of-text for one block.
 
         The context does not grow: tokens that they would push out at its end sit the block out.

@@ -110,7 +110,7 @@ def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str) 
     model.load_state_dict({name: given[canonical_name(name)] for name in state}, strict=True)
 
 
-def check_image_size(visual: nn.Module, image_size: tuple[int, int]) -> None:
+def check_image_size(visual: Any, image_size: tuple[int, int]) -> None:
     """Warns if positional embeddings will be interpolated for images of (height, width) pixels.
 
     Raises:

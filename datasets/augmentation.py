@@ -60,13 +60,15 @@ class Augmentation:
         return blur(image, *_uniform(0, self.blur, 1)) if _happens(self.prob) else image
 
     def _contrast(self, image: Image.Image) -> Image.Image:
-        return stretch_contrast(image, *_uniform(*self.contrast, 1)) if _happens(self.prob) else image
+        low, high = self.contrast
+        return stretch_contrast(image, *_uniform(low, high, 1)) if _happens(self.prob) else image
 
     def _noise(self, image: Image.Image) -> Image.Image:
         return add_noise(image, *_uniform(0, self.noise, 1), maps=3 if _happens(self.per_channel) else 1)
 
     def _multiply(self, image: Image.Image) -> Image.Image:
-        return multiply(image, _uniform(*self.multiply, 3 if _happens(self.per_channel) else 1))
+        low, high = self.multiply
+        return multiply(image, _uniform(low, high, 3 if _happens(self.per_channel) else 1))
 
     def _affine(self, image: Image.Image) -> Image.Image:
         if not _happens(self.prob):

@@ -44,10 +44,11 @@ class TestData(NamedTuple):
     "ZSL" is absent where no image can have an unseen label.
     """
 
-    __test__ = False  # pytest: not a test class
-
     vocabulary: Vocabulary
     protocols: dict[str, Protocol]
+
+
+TestData.__test__ = False  # type: ignore[attr-defined]  # pytest's mark of what is no test class, and no field
 
 
 def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
@@ -123,6 +124,7 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
+    assert splits.train is not None  # only an evaluation does without
     records = _first(cfg, splits.train)
     require_images(records.images, folder)
     dataset = MultiLabelDataset(

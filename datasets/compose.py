@@ -67,6 +67,7 @@ def compose(
         DataError: naming the key, if the settings contradict each other or a list would be empty.
     """
     if train is None:
+        assert test is not None  # whoever does without training images has others to test on
         labels = vocabulary(None, test, test_zsl) if not (choice.seen or choice.unseen) else given(choice, [test])
         return Splits(labels, None, val, test, test_zsl, texts, test.notes)
     if test is None and not test_fraction:
@@ -75,6 +76,7 @@ def compose(
     notes = list(told(_distinct(train, val, test, test_zsl)))
     rest, parts = cut(train, shares, seed)
     val, test = val or parts["VAL"], test or parts["TEST"]
+    assert test is not None  # its share is not 0 then
     labels = choose(rest, test, test_zsl, choice)
     clean = without(rest, labels.unseen)
     if left_out := len(rest.images) - len(clean.images):

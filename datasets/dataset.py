@@ -23,7 +23,7 @@ class Sample(NamedTuple):
     image: Tensor
     targets: Tensor
     path: str
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index; nobody searches in a sample
     whole: bool
 
 

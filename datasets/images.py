@@ -135,7 +135,8 @@ def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Imag
                 return _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"cannot read the image {path}: it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
+            f"cannot read the image {path}: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: "
+            "make it smaller"
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error

@@ -6,7 +6,7 @@ workers, of the batches before it, or of torch's global random state. So a resum
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,9 +79,8 @@ class Loader:
             skip those, or if none can be read.
     """
 
-    def __init__(self, batches: DataLoader) -> None:
-        self.batches = batches
-        self.dataset: MultiLabelDataset = batches.dataset
+    def __init__(self, dataset: MultiLabelDataset, batches: DataLoader) -> None:
+        self.dataset, self.batches = dataset, batches
         self.skipped: list[str] = []
         self.truncated: list[str] = []
 
@@ -105,9 +104,13 @@ class Loader:
 class TrainLoader(Loader):
     """A loader that is told which epoch to deliver."""
 
+    def __init__(self, dataset: MultiLabelDataset, batches: DataLoader, sampler: EpochSampler) -> None:
+        super().__init__(dataset, batches)
+        self.sampler = sampler
+
     def set_position(self, epoch: int, first_batch: int = 0) -> None:
         """Sets what the next pass delivers: this epoch (from 0 or 1), from this batch (from 0) on."""
-        self.batches.batch_sampler.epoch, self.batches.batch_sampler.first_batch = epoch, first_batch
+        self.sampler.epoch, self.sampler.first_batch = epoch, first_batch
 
 
 def train_loader(
@@ -135,7 +138,8 @@ def train_loader(
             f"SOLVER.IMS_PER_BATCH is {batch_size}"
         )
     sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle)
-    return TrainLoader(_batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0))
+    batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0)
+    return TrainLoader(dataset, batches, sampler)
 
 
 def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int) -> Loader:
@@ -153,10 +157,10 @@ def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int) -> Lo
         raise DataError(f"TEST.IMS_PER_BATCH is {batch_size}; it has to be 1 or more")
     if not len(dataset):
         raise DataError(f"{dataset.records.source}: no image to evaluate has any of the {len(dataset.names)} labels")
-    return Loader(_batches(dataset, workers, batch_size=batch_size))
+    return Loader(dataset, _batches(dataset, workers, batch_size=batch_size))
 
 
-def _batches(dataset: MultiLabelDataset, workers: int, **how: object) -> DataLoader:
+def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=_cap(workers),

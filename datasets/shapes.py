@@ -131,7 +131,7 @@ def _placements(count: int, rng: np.random.Generator) -> list[tuple[float, float
     placed: list[tuple[float, float, float]] = []
     for _ in range(count):
         radius = rng.uniform(*RADIUS)
-        best, best_gap = None, -math.inf
+        best, best_gap = (0.0, 0.0, radius), -math.inf  # any try is better
         for x, y in rng.uniform(radius, 1 - radius, (12, 2)):
             gap = min((math.hypot(x - a, y - b) - radius - r for a, b, r in placed), default=1.0)
             if gap > best_gap:
@@ -147,7 +147,8 @@ def _paint(hue: int, rng: np.random.Generator) -> tuple[int, int, int]:
     h = (hue + rng.uniform(-9, 9)) % 360 / 60
     s, v = rng.uniform(0.7, 1.0), rng.uniform(0.6, 1.0)
     channels = [v - v * s * max(0.0, min(k, 4 - k, 1)) for k in ((n + h) % 6 for n in (5, 3, 1))]
-    return tuple(round(255 * c) for c in channels)
+    red, green, blue = (round(255 * c) for c in channels)
+    return red, green, blue
 
 
 def _polar(radii: list[float], start: float = -math.pi / 2) -> list[tuple[float, float]]:
@@ -175,7 +176,7 @@ def _moon() -> list[tuple[float, float]]:
     return left + bite
 
 
-OUTLINES = {  # points in [-1, 1] x [-1, 1], y downwards
+OUTLINES: dict[str, list[tuple[float, float]]] = {  # points in [-1, 1] x [-1, 1], y downwards
     "circle": _polar([1.0] * 40),
     "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
     "triangle": [(0, -1), (0.95, 0.8), (-0.95, 0.8)],

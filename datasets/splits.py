@@ -39,19 +39,24 @@ def vocabulary(train: Records | None, test: Records, test_zsl: Records | None) -
         DataError: if a part is empty, the parts overlap, `test` lacks a label, or `train` and `test_zsl`
             are both None.
     """
-    if train is None and test_zsl is None:
+    if test_zsl is not None:
+        unseen = set(test_zsl.classes)
+    elif train is not None:
+        unseen = set(test.classes) - set(train.classes)
+    else:
         raise DataError("the unseen labels are known from DATASETS.TRAIN or from DATASETS.TEST_ZSL: set one of them")
-    unseen = set(test_zsl.classes) if test_zsl else set(test.classes) - set(train.classes)
-    seen = set(train.classes) if train else set(test.classes) - unseen
+    seen = set(train.classes) if train is not None else set(test.classes) - unseen
+    # Where a list is missing, its labels are what the other one leaves of the test list.
+    source, source_zsl = (test.source if records is None else records.source for records in (train, test_zsl))
     if not unseen:
         raise DataError(
-            f"no unseen labels: every class of {test.source} is also one of {train.source}; choose some with "
+            f"no unseen labels: every class of {test.source} is also one of {source}; choose some with "
             "DATASETS.UNSEEN or DATASETS.CHOOSE"
         )
     if not seen:
-        raise DataError(f"no seen labels: every class of {test.source} is also one of {test_zsl.source}")
+        raise DataError(f"no seen labels: every class of {test.source} is also one of {source_zsl}")
     if seen & unseen:
-        raise DataError(f"{some(seen & unseen)} in {train.source} and in {test_zsl.source}: seen or unseen?")
+        raise DataError(f"{some(seen & unseen)} in {source} and in {source_zsl}: seen or unseen?")
     if lacking := (seen | unseen) - set(test.classes):
         raise DataError(
             f"{some(lacking)} not among the classes of {test.source}, which has to know every label unless "

@@ -66,8 +66,8 @@ def train_transform(
         _require(value >= 0, key, value, "0 or more")
     _require(0 <= crop < 0.5, "CROP", crop, "in [0, 0.5)")
     _require(0 <= affine < 1, "AFFINE", affine, "in [0, 1)")
-    for key, value in {"CONTRAST": contrast, "MULTIPLY": multiply}.items():
-        _require(len(value) == 2 and 0 <= value[0] <= value[1], key, value, "two numbers, 0 <= low <= high")
+    for key, ends in {"CONTRAST": contrast, "MULTIPLY": multiply}.items():
+        _require(len(ends) == 2 and 0 <= ends[0] <= ends[1], key, ends, "two numbers, 0 <= low <= high")
     augmentation = Augmentation(
         prob=aug_prob, crop=crop, blur=blur, contrast=contrast, affine=affine, rotation=rotation, noise=noise,
         multiply=multiply, per_channel=per_channel,

@@ -41,11 +41,11 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb") 
         raise ValueError(f'mode is {mode!r}; an atomic write replaces the whole file: use "wb" or "w"')
     target = Path(os.path.realpath(path))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    encoding, newline = (None, None) if mode == "wb" else ("utf-8", "")
     try:
         if target.exists() and not target.is_file():
             raise WriteError(f"{path}: cannot write, it is not a regular file")
-        with open(part, mode.replace("w", "x"), **text) as file:
+        with open(part, mode.replace("w", "x"), encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

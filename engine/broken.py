@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["warn_of_broken_images"]
 
 SHOWN = 3
 
 
-def warn_of_broken_images(loader, where: str) -> None:
+def warn_of_broken_images(loader: Any, where: str) -> None:
     """Warns of the images that the loader's latest pass left out, and of those that it read in part.
 
     Args:

@@ -72,7 +72,8 @@ def random_state() -> dict[str, Any]:
 
     Holds only what `save_checkpoint` accepts.
     """
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - libraries still draw from it
+    drawn: Any = np.random.get_state()  # noqa: NPY002 - libraries still draw from it
+    kind, keys, position, has_gauss, gauss = drawn
     version, words, next_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),

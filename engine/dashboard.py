@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from errors import UserError
@@ -105,7 +105,7 @@ def _identity(folder: Path) -> str:
     return path.read_text().strip()
 
 
-def _mode() -> str | None:
+def _mode() -> Literal["offline"] | None:
     """None leaves the choice to wandb and its WANDB_MODE; without a login, that would ask for one."""
     if os.environ.get("WANDB_MODE", "online") != "online":
         return None

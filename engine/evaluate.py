@@ -28,9 +28,13 @@ class Row(NamedTuple):
 class Asked(Protocol):
     """Images and the labels that they are asked for: ZSL or GZSL."""
 
-    name: str
-    labels: tuple[str, ...]
-    loader: Iterable  # batches with images, targets (B, C) in the order of `labels`, and paths
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def loader(self) -> Iterable:
+        """Batches with images, targets (B, C) in the order of `labels`, and paths."""
 
 
 class Scored(NamedTuple):
@@ -48,7 +52,8 @@ def score_images(
     progress_bar: bool = True,
 ) -> dict[str, Scored]:  # fmt: skip
     """Every method's scores for every image of the protocol; labels are encoded and images read once."""
-    labels, scores = {}, {method.name: [] for method in methods}
+    labels: dict[str, Any] = {}
+    scores: dict[str, list[np.ndarray]] = {method.name: [] for method in methods}
     targets, images = [], []
     bar = tqdm(protocol.loader, protocol.name, disable=not progress_bar, unit="batch", leave=False)
     with bar, torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
@@ -94,7 +99,7 @@ def evaluate(
     return [results[method.name, protocol.name] for method in methods for protocol in protocols]
 
 
-def rows_of(*methods, ema=None) -> list[Row]:
+def rows_of(*methods: Any, ema: Any = None) -> list[Row]:
     """The rows of some methods under their titles, and of the last one with averaged weights where there are any.
 
     Args:
@@ -105,7 +110,7 @@ def rows_of(*methods, ema=None) -> list[Row]:
     return rows if ema is None else [*rows, rows[-1]._replace(name=f"{rows[-1].name} (EMA)", weights=ema.applied)]
 
 
-def _score(method) -> Callable[[Tensor, Any], Tensor]:
+def _score(method: Any) -> Callable[[Tensor, Any], Tensor]:
     def score(images: Tensor, labels: Any) -> Tensor:
         return method(images, labels).scores
 

@@ -77,14 +77,15 @@ def measure(scores: Array, targets: Array, *, ks: Sequence[int] = (3, 5), thresh
     if threshold is not None and not np.isfinite(threshold):
         raise MetricsError(f"the threshold is {threshold}: it must be a finite number")
     tallies = {f"@{k}": tally(top_k(scores, int(k)), targets) for k in ks}
-    overall, class_mean = {}, {}
+    overall: dict[str, Array] = {}
+    class_mean: dict[str, Array] = {}
+    thresholded: dict[str, Array] = {}
     for at, counted in tallies.items():
         overall |= zip((f"P{at}", f"R{at}", f"F1{at}"), overall_rates(counted), strict=True)
         class_mean |= zip((f"CP{at}", f"CR{at}", f"CF1{at}"), class_mean_rates(counted), strict=True)
     precision = average_precision(scores, targets)
     present = precision[~np.isnan(precision)]
     mean = {"mAP": present.sum() / len(precision), "mAP_present": present.mean() if len(present) else 0.0}
-    thresholded = {}
     if threshold is not None:
         tallies[""] = counted = tally(scores >= float(threshold), targets)
         thresholded |= zip(("OP", "OR", "OF1"), overall_rates(counted), strict=True)

@@ -5,7 +5,7 @@ Rates are a pure function of the progress, so there is no scheduler and nothing 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from errors import UserError
 
 __all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "scheduled_rate", "set_rates"]
 
-KINDS: dict[str, type[Optimizer]] = {"adamw": AdamW, "sgd": SGD}
+KINDS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
 
 
 class OptimError(UserError, ValueError):
@@ -28,12 +28,29 @@ class OptimError(UserError, ValueError):
 class ParameterGroup(Protocol):
     """What a method says of parameters that are trained alike."""
 
-    name: str
-    parameters: list[Parameter]
-    optimizer: str  # a key of KINDS
-    lr: float
-    weight_decay: float
-    momentum: float
+    @property
+    def name(self) -> str:
+        """For the log and messages."""
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What is trained."""
+
+    @property
+    def optimizer(self) -> str:
+        """A key of KINDS."""
+
+    @property
+    def lr(self) -> float:
+        """The highest rate of the schedule."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the optimiser."""
+
+    @property
+    def momentum(self) -> float:
+        """Of SGD."""
 
 
 @dataclass(frozen=True)

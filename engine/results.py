@@ -91,7 +91,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> str:
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     align = [*[str.ljust] * left, *[str.rjust] * (len(widths) - left)]
     ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    lines = ("  ".join(put(*cell) for put, *cell in zip(align, row, widths, strict=True)) for row in ruled)
+    lines = ("  ".join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)) for row in ruled)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -124,7 +124,7 @@ def write_results(folder: str | os.PathLike[str], results: Sequence[Result], abo
         WriteError: if the system refuses; each of the files is as before or complete.
     """
     folder = Path(folder)
-    overall = [{"method": r.method, "protocol": r.protocol} | r.metrics.counts | r.metrics.summary for r in results]
+    overall = [{"method": r.method, "protocol": r.protocol, **r.metrics.counts, **r.metrics.summary} for r in results]
     texts = {
         "results.json": to_json(results, about),
         "results.csv": to_csv(overall),
@@ -154,7 +154,7 @@ def class_rows(result: Result) -> Iterator[dict[str, str | float | None]]:
         yield {"method": method, "protocol": protocol, "label": name} | dict(zip(metrics.per_class, cells, strict=True))
 
 
-def to_csv(rows: Sequence[dict[str, str | float | None]]) -> str:
+def to_csv(rows: Sequence[Mapping[str, str | float | None]]) -> str:
     """CSV text with a head; columns in the order in which the rows name them first.
 
     A cell is empty where a row lacks the column or holds None.
@@ -182,10 +182,10 @@ def write_scores(
         ScoresError: if the shapes disagree or a value is not as said; nothing is written.
         WriteError: if the system refuses.
     """
-    texts = {"names": np.asarray(names, dtype=str), "images": np.asarray(images, dtype=str)}
-    measured = as_scores(path, scores, targets, **texts)
+    labels, files = np.asarray(names, dtype=str), np.asarray(images, dtype=str)
+    measured = as_scores(path, scores, targets, labels, files)
     with atomic_write(path) as file:
-        np.savez(file, scores=measured.scores, targets=measured.targets.astype(np.uint8), **texts)
+        np.savez(file, scores=measured.scores, targets=measured.targets.astype(np.uint8), names=labels, images=files)
 
 
 def read_scores(path: str | os.PathLike[str]) -> Scores:

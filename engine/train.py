@@ -3,11 +3,12 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
@@ -27,13 +28,24 @@ WAY_OUT = "begin a new run with lower learning rates, or with SOLVER.AMP off"
 STUCK = 100  # skipped steps in a row after which a training will not recover
 
 
+class Trained(Protocol):
+    """What a training step asks of a method, which is a module too."""
+
+    def __call__(self, images: Tensor, labels: Any, targets: Tensor, /) -> Any: ...
+    def encode_labels(self, names: Sequence[str], /) -> Any: ...
+    def losses(self, output: Any, targets: Tensor, /) -> dict[str, Tensor]: ...
+    def diagnostics(self, output: Any, /) -> dict[str, Tensor]: ...
+    def trained_state(self) -> Mapping[str, Tensor]: ...
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
+    def train(self) -> object: ...
+
+
 @dataclass
 class Trainer:
     """What a training step needs.
 
     Attributes:
-        model: a method: `encode_labels(names)`, `forward(images, labels, targets)`, `losses(output, targets)`,
-            `diagnostics(output)` and `trained_state()`.
+        model: a method.
         names: the seen labels, in the order of the targets' columns.
         optimizers: over all trained parameters.
         set_rates: sets the learning rates for a progress in epochs.
@@ -49,7 +61,7 @@ class Trainer:
         step: optimiser steps so far.
     """
 
-    model: nn.Module
+    model: Trained
     names: Sequence[str]
     optimizers: Optimizers
     set_rates: Callable[[float], None]
@@ -68,7 +80,9 @@ class Trainer:
     _in_a_row: int = 0  # skipped steps since the last good one
     _meter: "_Meter" = field(default_factory=lambda: _Meter())
 
-    def epoch(self, epoch: int, loader, first_batch: int = 0, after_step: Callable[[int], None] | None = None) -> None:
+    def epoch(
+        self, epoch: int, loader: Any, first_batch: int = 0, after_step: Callable[[int], None] | None = None
+    ) -> None:
         """Trains through one epoch.
 
         Args:
@@ -87,8 +101,10 @@ class Trainer:
         self._buffers = [buffers[name] for name in self.model.trained_state() if name in buffers]
         self._skipped, begun = 0, self.step
         total = first_batch + len(loader)
-        shown = {"initial": first_batch, "disable": not self.progress_bar, "unit": "batch"}
-        with tqdm(loader, f"epoch {epoch}", total, **shown) as bar:  # else an error is printed behind the bar
+        bar = tqdm(
+            loader, f"epoch {epoch}", total, initial=first_batch, disable=not self.progress_bar, unit="batch"
+        )  # fmt: skip
+        with bar:  # else an error is printed behind the bar
             for done, batch in enumerate(bar, start=first_batch + 1):
                 self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
                 loss = self._train_step(batch, epoch)
@@ -101,7 +117,7 @@ class Trainer:
             self._sum_up(epoch, self.step - begun, whole=first_batch == 0)
         warn_of_broken_images(loader, "training images")
 
-    def _train_step(self, batch, epoch: int) -> Tensor:
+    def _train_step(self, batch: Any, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
         before = [buffer.clone() for buffer in self._buffers]
@@ -126,7 +142,7 @@ class Trainer:
         self._meter.add(len(images), loss=loss, **named, **self.model.diagnostics(output))
         return loss
 
-    def _leave_out(self, batch, epoch: int, loss: float) -> None:
+    def _leave_out(self, batch: Any, epoch: int, loss: float) -> None:
         """Says which batch has no finite loss, or stops there."""
         what = f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, images {', '.join(batch.paths)}"
         if not self.skip_nonfinite:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor
+from yacs.config import CfgNode
 
 from errors import UserError
 from loss.asl_loss import asl_loss, plain_asl_loss
@@ -22,7 +23,7 @@ class LossError(UserError, ValueError):
     """A loss that does not exist, or one of its settings out of its range."""
 
 
-def build_loss(cfg) -> Callable[[Tensor, Tensor], Tensor]:
+def build_loss(cfg: CfgNode) -> Callable[[Tensor, Tensor], Tensor]:
     """The configured loss, a function of logits (B, C) and targets (B, C).
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from torch import nn
+from yacs.config import CfgNode
 
 from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
@@ -18,7 +18,7 @@ from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
 from model.kcot import KCOT, teacher_assignment
-from model.matchers import Average, Bipartite, Reweight
+from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
 from model.model import RAM
 from model.ot_solver import sinkhorn
@@ -30,7 +30,7 @@ __all__ = ["MATCHERS", "METHODS", "block_indices", "build_method", "build_zero_s
 Chosen = TypeVar("Chosen")
 
 
-def load_towers(cfg) -> ClipTowers:
+def load_towers(cfg: CfgNode) -> ClipTowers:
     """The configured frozen CLIP. Raises `clip.load.WeightsError` where it cannot be had."""
     towers = load_clip(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, seed=cfg.SOLVER.SEED)
     for size in {tuple(cfg.INPUT.SIZE_TRAIN), tuple(cfg.INPUT.SIZE_TEST)}:
@@ -38,7 +38,7 @@ def load_towers(cfg) -> ClipTowers:
     return towers
 
 
-def build_method(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> Method:
+def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> Method:
     """The configured method around the given towers; what is trained is drawn from torch's global random state.
 
     Args:
@@ -54,7 +54,7 @@ def build_method(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, 
     return _chosen(METHODS, cfg.MODEL.METHOD, "METHOD")(cfg, towers, seen=seen, texts=texts)
 
 
-def build_ram(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
+def build_ram(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
     """RAM; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
@@ -98,7 +98,7 @@ def build_ram(cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str
 
 
 def build_zero_shot(
-    cfg, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> ZeroShotCLIP:  # fmt: skip
     """Zero-shot CLIP, also the row beside every other method; see `build_method`."""
     return ZeroShotCLIP(
@@ -112,7 +112,7 @@ def build_zero_shot(
     )
 
 
-def _kcot(cfg, scale: float, *, presence: bool, teacher: bool) -> KCOT:
+def _kcot(cfg: CfgNode, scale: float, *, presence: bool, teacher: bool) -> KCOT:
     """KCOT, or what is left of it without label presence (LPD), the teacher (TKT), or both."""
     if cfg.MODEL.OT_SOLVER == "pot":
         solve: Callable[..., Any] = partial(solve_with_pot, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL)
@@ -127,7 +127,7 @@ def _kcot(cfg, scale: float, *, presence: bool, teacher: bool) -> KCOT:
     )
 
 
-def _unbalanced(cfg, scale: float) -> Unbalanced:
+def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     return Unbalanced(
         scale=scale, reg=cfg.MODEL.OT_REG, relax=cfg.MODEL.OT_RELAX, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL
     )
@@ -135,7 +135,7 @@ def _unbalanced(cfg, scale: float) -> Unbalanced:
 
 METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
 
-MATCHERS: dict[str, Callable[[Any, float], nn.Module]] = {  # configuration, CLIP's logit scale -> matcher
+MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
     "kcot": partial(_kcot, presence=True, teacher=True),
     "ot": partial(_kcot, presence=False, teacher=False),
     "ot+lpd": partial(_kcot, presence=True, teacher=False),
@@ -177,7 +177,7 @@ def block_indices(spec: Sequence[int | str], depth: int, key: str) -> tuple[int,
     return tuple(sorted(indices))
 
 
-def _check_settings(cfg, *, context: int, seen: int) -> None:
+def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     """Refuses what would fail in the first batch only, or never and mean nothing."""
     template = cfg.MODEL.TEMPLATE
     one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))

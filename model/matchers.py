@@ -16,14 +16,14 @@ B images, N regions, C labels.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from errors import UserError
 
-__all__ = ["Average", "Bipartite", "Matching", "MatchingError", "Reweight", "matching_cost"]
+__all__ = ["Average", "Bipartite", "Matcher", "Matching", "MatchingError", "Reweight", "matching_cost"]
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -40,6 +40,17 @@ class Matching(NamedTuple):
     mu: Tensor | None = None  # (B, N), rows sum to 1
     reg: float | None = None  # lambda 1 at test, lambda 1 + lambda 2 in training
     diagnostics: Mapping[str, Tensor] = NOTHING  # (B,) each, for the log
+
+
+class Matcher(Protocol):
+    """What the method asks of a matcher; it is a module too."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the assignment is looked at in training."""
+
+    def __call__(self, similarity: Tensor, assignment: Tensor | None = None, targets: Tensor | None = None) -> Matching:
+        """The plan for cosines (B, N, C)."""
 
 
 def matching_cost(similarity: Tensor, scale: float) -> Tensor:

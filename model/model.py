@@ -26,7 +26,7 @@ from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
-from model.matchers import Matching
+from model.matchers import Matcher, Matching
 from model.method import Group, Method, Recipe
 
 __all__ = ["RAM", "Labels", "Recognition"]
@@ -76,7 +76,7 @@ class RAM(Method):
 
     def __init__(
         self, *, trunk: ImageTrunk, text: TextEncoder, adapter: LadderLocalAdapter, visual_prompts: DeepPrompts,
-        label_prompts: DeepPrompts, matcher: nn.Module, teach: Callable[[Tensor, Tensor], Tensor],
+        label_prompts: DeepPrompts, matcher: Matcher, teach: Callable[[Tensor, Tensor], Tensor],
         loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, recipe: Recipe, local_temperature: float,
         global_temperature: float,
     ) -> None:  # fmt: skip

@@ -33,6 +33,8 @@ class ZeroShotCLIP(Method):
 
     title = "zero-shot CLIP"
     frozen = ("trunk", "text")
+    gain: Tensor
+    offset: Tensor
 
     def __init__(
         self, trunk: ImageTrunk, text: TextEncoder, *, scale: float,

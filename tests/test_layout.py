@@ -69,7 +69,7 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
 
 @pytest.mark.parametrize(
     ("folder", "known"),
-    [("configs", {"yacs"}), ("loss", {"torch"}), ("model", {"torch", "ot", "scipy"}),
+    [("configs", {"yacs"}), ("loss", {"torch", "yacs"}), ("model", {"torch", "ot", "scipy", "yacs"}),
      ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
      ("engine", {"torch", "numpy", "tqdm", "wandb"}), ("clip", {"torch", "open_clip", "safetensors"})],
 )  # fmt: skip

@@ -65,7 +65,7 @@ def image_problems(
     """
     wanted = [(image, folder, decode, truncated) for image in dict.fromkeys(images) if not image.startswith(SHAPES)]
     with ExitStack() as stack:
-        checked = map(_image_problem, wanted)
+        checked: Iterable[Problem | None] = map(_image_problem, wanted)
         if workers > 1 and len(wanted) > CHUNK:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
             checked = pool.imap_unordered(_image_problem, wanted, chunksize=CHUNK)
@@ -165,6 +165,7 @@ def check(cfg: CfgNode, *, decode: bool, report: Path | None) -> int:
         print("\n".join(remarks(splits, files, lists, known)))
         if short := [image for image, problem in problems.items() if problem.kind == "truncated"]:
             print(f"cut short, each used as far as it goes (DATALOADER.READ_TRUNCATED): {some(short)}")
+        assert splits.train is not None  # only an evaluation does without
         if len(splits.train.images) < cfg.SOLVER.IMS_PER_BATCH:
             wrong.append(f"{len(splits.train.images)} training images are fewer than SOLVER.IMS_PER_BATCH")
     if report:

@@ -186,7 +186,9 @@ def _prompts(file: Reference, tower: str, width: int) -> DeepPrompts:
 
 def named_parameters(model: RAM) -> dict[str, Tensor]:
     """The trained parameters under the file's names."""
-    named = {"temperature.local": model.local_temperature, "temperature.global": model.global_temperature}
+    named: dict[str, Tensor] = {
+        "temperature.local": model.local_temperature, "temperature.global": model.global_temperature
+    }  # fmt: skip
     for tower, prompts in (("visual", model.visual_prompts), ("text", model.label_prompts)):
         named |= {f"{tower}.{block}.prompts": p for block, p in prompts().items()}
     for block, selection in model.adapter.selections.items():
@@ -197,6 +199,8 @@ def named_parameters(model: RAM) -> dict[str, Tensor]:
 def results(recognition: Recognition) -> dict[str, Tensor]:
     """A forward pass under the file's names."""
     match = recognition.matching
+    assert match.mu is not None  # KCOT gives it
+    assert match.cost is not None
     return {"marginal_regions": match.mu, "cost": match.cost, "plan": match.plan,
             "reg": torch.tensor(match.reg), "score": recognition.scores}  # fmt: skip
 
@@ -248,9 +252,11 @@ class Recomputed:
         self.model.train()
         found, loss = self.loss()
         loss.backward()
+        assert found.assignment is not None  # KCOT asks for it
         for key, value in {**results(found), "teacher_plan": found.assignment, "loss": loss}.items():
             yield "train", f"train/{key}", value.detach()
         for key, parameter in named_parameters(self.model).items():
+            assert parameter.grad is not None, f"the loss does not depend on {key}"
             yield "grad", f"grad/{key}", parameter.grad
 
     def trajectory(self) -> Iterator[tuple[str, str, Tensor]]:
@@ -285,7 +291,7 @@ def differences(file: Reference) -> list[Difference]:
         theirs = file[key].astype(np.float64)
         if theirs.shape != tuple(value.shape):
             raise ParityError(f"{key} is {tuple(value.shape)} here and {theirs.shape} in the file")
-        error = np.linalg.norm(value.double().numpy() - theirs) / max(np.linalg.norm(theirs), 1e-30)
+        error = np.linalg.norm(value.double().numpy() - theirs) / max(float(np.linalg.norm(theirs)), 1e-30)
         found.append(Difference(group, key, float(error)))
     return found
 

@@ -10,6 +10,7 @@ version of torch, or with another implementation that is given the same inputs, 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -102,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ParityError(f"--batch {args.batch} --steps {args.steps}: both have to be 1 or more")
     file = inputs(args.backbone, seed=args.seed, batch=args.batch, steps=args.steps)
     file |= {key: value.detach().numpy() for _, key, value in Recomputed(file)}
-    np.savez_compressed(args.out, **file)
+    arrays: dict[str, Any] = dict(file)  # any: numpy has named arguments that are no arrays
+    np.savez_compressed(args.out, **arrays)
     print(f"wrote {args.out}")
     return 0
 

@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -73,7 +74,7 @@ def normalise(images: list[np.ndarray]) -> Tensor:
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def encode_images(model: nn.Module, images: Tensor) -> Tensor:
+def encode_images(model: Any, images: Tensor) -> Tensor:
     """Features (B, D) of unit norm, those of open_clip's `encode_image`.
 
     Args:
@@ -89,7 +90,7 @@ def encode_images(model: nn.Module, images: Tensor) -> Tensor:
     return F.normalize(visual.ln_post(x[:, 0]) @ visual.proj, dim=-1)
 
 
-def encode_texts(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_texts(model: Any, tokens: Tensor) -> Tensor:
     """Features (C, D) of unit norm, those of open_clip's `encode_text`; tokens are (C, 77), as its tokenizer gives."""
     ends = tokens.argmax(-1)
     tokens = tokens[:, : int(ends.max()) + 1]  # causal: nothing after the end is ever read
@@ -110,7 +111,7 @@ def contrastive_loss(logits: Tensor, named: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def zero_shot(model: nn.Module) -> dict[str, float]:
+def zero_shot(model: Any) -> dict[str, float]:
     """In percent: mAP of zero-shot CLIP on scenes of two to five objects, top-1 accuracy on scenes of one."""
     texts = encode_texts(model, open_clip.tokenize([TEMPLATES[0].format(label) for label in LABELS]))
     scenes = [scene("val", i, (2, 5)) for i in range(VAL_SCENES)]
@@ -127,7 +128,7 @@ def zero_shot(model: nn.Module) -> dict[str, float]:
     return {"val_map": 100 * float(np.mean(precisions)), "val_top1_single": 100 * float(np.mean(right))}
 
 
-def build(seed: int) -> nn.Module:
+def build(seed: int) -> Any:
     """A CLIP of `ARCHITECTURE` with random weights, float32; sets torch's global seed."""
     torch.manual_seed(seed)
     open_clip.add_model_config(Path(__file__).resolve().parent.parent / "clip/architectures")

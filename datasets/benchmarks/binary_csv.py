@@ -31,9 +31,9 @@ def read(path: Path) -> Table:
     reader = csv.reader(io.StringIO(read_text(path)), strict=True)
     rows: list[tuple[int, tuple[str, ...]]] = []
     try:
-        for cells in reader:
-            if any(map(str.strip, cells)):
-                rows.append((reader.line_num, tuple(map(str.strip, cells))))
+        for row in reader:
+            if any(map(str.strip, row)):
+                rows.append((reader.line_num, tuple(map(str.strip, row))))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
     if len(rows) < 2:

@@ -92,7 +92,7 @@ def prepare(downloads: Downloads, *, seed: int, progress: Progress = plain) -> L
         "exact": test.rule != "substitute" and not test.differing and not odd,
         "sources": downloads.checksums(),
     }
-    train = released.get("train", read.get("train"))
+    train = released["train"] if "train" in released else read["train"]
     return open_vocabulary(train, test.records, SEEN, UNSEEN, origin=origin, released=released, notes=notes)
 
 

@@ -74,10 +74,10 @@ def open_vocabulary(
         origin,
         (*notes, *losses),
     )
-    lists = lists._replace(**released)
+    lists = Lists(**{**lists._asdict(), **released})
     trained = set(lists.train.images)
-    if both := [image for image in (*lists.test.images, *lists.test_zsl.images) if image in trained]:
-        raise DataError(f"{len(both):,} images are in the training list and in a test list: {some(set(both))}")
+    if shared := [image for image in (*lists.test.images, *lists.test_zsl.images) if image in trained]:
+        raise DataError(f"{len(shared):,} images are in the training list and in a test list: {some(set(shared))}")
     for name in ("train", "test", "test_zsl"):
         if not getattr(lists, name).images:
             raise DataError(f"the {name} list of {train.source} would be empty")

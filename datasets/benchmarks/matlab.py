@@ -71,4 +71,4 @@ def label_rows(
         expected = ", ".join(map(str, sorted(positive + negative)))
         code = table[row, column]
         raise DataError(f"{where}, row {row + 1}, attribute {names[column]!r}: {code} is none of {expected}")
-    return [tuple(names[c] for c in np.flatnonzero(row)) for row in np.isin(table, positive)]
+    return [tuple(names[c] for c in np.flatnonzero(row).tolist()) for row in np.isin(table, positive)]

@@ -118,6 +118,8 @@ def _origin(given: Released, parts: Parts, labels: str, unseen: str, seed: int) 
 
 def _given_parts(given: Released) -> Parts:
     """The authors' lists as they are."""
+    assert given.train is not None  # else the tables are needed
+    assert given.test is not None
     return Parts(given.train, given.test, drawn=False, differing=0, notes=(NO_TABLES_NOTE,))
 
 

@@ -138,8 +138,9 @@ def _concepts(downloads: Downloads, part: str, listed: ImageList, names: Names, 
 
     of_part = places("TrainTestLabels", f"_{part}")
     if None in [downloads.find(*files) for files in of_part]:
-        of_all = [downloads.find(*files) for files in places("AllLabels", "")]
-        if None not in of_all:
+        found = [downloads.find(*files) for files in places("AllLabels", "")]
+        of_all = [path for path in found if path is not None]
+        if len(of_all) == len(found):
             everything = _image_list(downloads, "")
             return _picked(_read_concepts(of_all, everything, names.concepts, progress), everything, listed)
     paths = [downloads.need(f"a file of {part} labels", *files) for files in of_part]
@@ -167,7 +168,7 @@ def _read_tags(path: Path, listed: ImageList, labels: Sequence[tuple[str, ...]],
             if not len(values) == len(digits) == len(labels) or digits.translate(None, b"01"):
                 raise DataError(f"{path}, row {number:,}: expected {len(labels):,} values 0 or 1, {_wrong(values)}")
             ones = np.flatnonzero(np.frombuffer(digits, np.uint8) == ONE)
-            rows.append(tuple(label for k in ones for label in labels[k]))
+            rows.append(tuple(label for k in ones.tolist() for label in labels[k]))
     _check_count(len(rows), path, listed)
     return rows
 
@@ -186,7 +187,7 @@ def _read_concepts(paths: Sequence[Path], listed: ImageList, concepts: Sequence[
             raise DataError(f"{path}, row {row:,}: expected 0 or 1, found {wrong[:1].decode(errors='replace')!r}")
         _check_count(len(values), path, listed)
         table[:, k] = np.frombuffer(values, np.uint8) == ONE
-    return [tuple(concepts[k] for k in np.flatnonzero(row)) for row in table]
+    return [tuple(concepts[k] for k in np.flatnonzero(row).tolist()) for row in table]
 
 
 def _check_count(rows: int, path: Path, listed: ImageList) -> None:

@@ -72,11 +72,11 @@ def prepare(
         if value not in choices:
             raise ValueError(f"{value!r} is none of {', '.join(choices)}")
     given = find_released(downloads, "RAP", CLASSES, SEEN)
-    both = given.train is not None and given.test is not None and partition is None
-    path = downloads.find(*ANNOTATION) if both else downloads.need("the annotation of RAPv1", *ANNOTATION)
-    if path is None:
+    lacking = partition is None and downloads.find(*ANNOTATION) is None
+    if lacking and given.train is not None and given.test is not None:
         parts = Parts(given.train, given.test, given, None, True, ())
     else:
+        path = downloads.need("the annotation of RAPv1", *ANNOTATION)
         folder = _image_folder(downloads.root)
         options = {"uncertain_is_positive": uncertain == "positive", "merge_skirts": skirts == "merged"}
         (annotation,) = (rap_annotation.read(p, folder, **options) for p in progress([path], "annotation of RAPv1"))

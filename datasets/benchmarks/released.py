@@ -50,8 +50,7 @@ def find_released(downloads: Downloads, folder: str, classes: Sequence[str], see
             continue
         wrong = set(records.classes) ^ set(classes)
         raise DataError(f"{records.source}: its classes are not the {len(classes)} of {folder}: {some(wrong)}")
-    only_seen = train is not None and len(train.classes) == seen
-    return Released(train, test, train.classes if only_seen else None)
+    return Released(train, test, train.classes if train is not None and len(train.classes) == seen else None)
 
 
 def differing(given: Records, official: Records) -> int:
