@@ -58,6 +58,11 @@ class Run:
         self.zero_shot = build_zero_shot(cfg, towers, texts=self.texts).to(self.device)
         if not self.model.groups():
             raise ModelError(f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to train: test it with test.py")
+        if self.loader.dataset.known is not None and not self.model.takes_unknown:
+            raise ModelError(
+                f"MODEL.METHOD {cfg.MODEL.METHOD} needs every label of an image, and {self.splits.train.source} has "
+                "some that are not known (-1): choose a method for missing labels, or set DATASETS.UNKNOWN absent"
+            )
         self.optimizers = optimizers(self.model.groups())
         self.ema = None
         if cfg.MODEL.USE_EMA:

@@ -15,7 +15,7 @@ SHAPES_SPLITS = ("train", "val", "test")
 TABLES = (".csv", ".tsv")
 
 
-def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
+def read_records(source: str, root: str, *, separator: str = "auto", empty_is_unknown: bool = False) -> Records:
     """The records of an annotation file, of a folder, or of a split of the embedded world.
 
     Args:
@@ -23,6 +23,7 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
             CSV or TSV; a VOC folder or a list in its `ImageSets/Main`; a folder of images with a text file each.
         root: what a relative path is relative to.
         separator: between the labels of a cell or line, see `formats.table`.
+        empty_is_unknown: see `formats.table`.
 
     Returns:
         Records in the order of the file; a folder in the order of its file names.
@@ -37,7 +38,7 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
         raise MissingFileError("no annotation file is set: DATASETS.TRAIN and DATASETS.TEST name them")
     path = Path(root, os.path.expanduser(source))
     try:
-        return _read(path, separator)
+        return _read(path, separator, empty_is_unknown)
     except FileNotFoundError as error:
         raise MissingFileError(
             f"no annotation file {error.filename or path}: set DATASETS.ROOT_DIR, or the path in DATASETS.TRAIN, VAL, "
@@ -49,12 +50,12 @@ def read_records(source: str, root: str, *, separator: str = "auto") -> Records:
         raise DataError(f"cannot read the annotation file {error.filename or path}: {error.strerror}") from error
 
 
-def _read(path: Path, separator: str) -> Records:
+def _read(path: Path, separator: str, empty_is_unknown: bool) -> Records:
     if path.is_dir():
         return voc.read_folder(path) if voc.is_voc(path) else textfiles.read_folder(path, separator=separator)
     kind = path.suffix.lower()
     if kind in TABLES:
-        return table.read_table(path, separator=separator)
+        return table.read_table(path, separator=separator, empty_is_unknown=empty_is_unknown)
     if kind == ".txt" and voc.is_image_set(path):
         return voc.read_image_set(path)
     if kind == ".json" or not path.exists():

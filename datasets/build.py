@@ -176,6 +176,11 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
         raise DataError("DATASETS.VAL is empty: set it to an annotation file, or DATASETS.VAL_FRACTION")
     listed = splits.test_zsl if split == "test" else None
     unseen = listed or restrict(records, labels.unseen, drop_empty=True)
+    if any(restrict(records, labels.all, drop_empty=False).unknown):
+        raise DataError(
+            f"{records.source}: the metrics need every label of an image, and some are not known (-1): leave such "
+            "images out, or set DATASETS.UNKNOWN absent"
+        )
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
 
     def protocol(name: str, images: Records, names: tuple[str, ...]) -> Protocol:
@@ -259,10 +264,23 @@ def _read(cfg: CfgNode, source: str, notes: LabelNotes) -> Records | None:
     """The records of a source that may be left empty."""
     from datasets.annotations import read_records
     from datasets.compose import canonical
+    from datasets.records import DataError
 
     if not source:
         return None
-    return canonical(read_records(source, _root(cfg), separator=cfg.DATASETS.SEPARATOR), notes.synonyms)
+    for key, value, choices in (
+        ("EMPTY_CELL", cfg.DATASETS.EMPTY_CELL, ("absent", "unknown")),
+        ("UNKNOWN", cfg.DATASETS.UNKNOWN, ("keep", "absent")),
+    ):
+        if value not in choices:
+            raise DataError(f"DATASETS.{key} is {value!r}; it has to be {' or '.join(choices)}")
+    empty_is_unknown = cfg.DATASETS.EMPTY_CELL == "unknown"
+    records = read_records(source, _root(cfg), separator=cfg.DATASETS.SEPARATOR, empty_is_unknown=empty_is_unknown)
+    if records.unknown and cfg.DATASETS.UNKNOWN == "absent":
+        count = sum(map(len, records.unknown))
+        notes_of = (*records.notes, f"{count:,} labels that are not known count as absent (DATASETS.UNKNOWN)")
+        records = records._replace(unknown=(), notes=notes_of)
+    return canonical(records, notes.synonyms)
 
 
 def _train_records(cfg: CfgNode, notes: LabelNotes, *, optional: bool) -> Records | None:

@@ -126,12 +126,18 @@ def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
 
     count = sum(label in synonyms for row in records.labels for label in row)
     notes = (*records.notes, f"{count:,} mentions of synonyms count as their label")
-    return records._replace(labels=tuple(map(rename, records.labels)), classes=rename(records.classes), notes=notes)
+    labels = tuple(map(rename, records.labels))
+    unknown = tuple(
+        tuple(label for label in rename(row) if label not in present)
+        for row, present in zip(records.unknown, labels, strict=False)  # nothing where all is known
+    )
+    return records._replace(labels=labels, unknown=unknown, classes=rename(records.classes), notes=notes)
 
 
 def fingerprint(records: Records, asked: Sequence[str] = ()) -> str:
     """SHA-256 of images, their labels and the labels they are asked for; the same when a folder of images moves."""
-    content = json.dumps([list(_below(records.images)), records.labels, list(asked)], ensure_ascii=False)
+    parts = [list(_below(records.images)), records.labels, list(asked), *([records.unknown] if records.unknown else [])]
+    content = json.dumps(parts, ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from datasets.images import open_image, open_truncated
 from datasets.records import DataError, Records
-from datasets.splits import targets
+from datasets.splits import known, targets
 from datasets.transforms import Transform
 
 __all__ = ["MultiLabelDataset", "Sample", "Unreadable"]
@@ -25,6 +25,7 @@ class Sample(NamedTuple):
     path: str
     index: int  # type: ignore[assignment]  # in place of tuple.index; nobody searches in a sample
     whole: bool
+    known: Tensor | None = None  # (C,) bool, where the targets are known; None: all are
 
 
 class Unreadable(NamedTuple):
@@ -64,6 +65,7 @@ class MultiLabelDataset(Dataset):
         self.seed, self.rotate = seed, rotate
         self.skip_broken, self.read_truncated = skip_broken, read_truncated
         self.targets = targets(records, names)  # (I, C) uint8
+        self.known = known(records, names)  # (I, C) bool, or None where all is known
 
     def __len__(self) -> int:
         return len(self.records.images)
@@ -76,7 +78,8 @@ class MultiLabelDataset(Dataset):
             image, whole = self._opened(path)
         except DataError as error:
             return Unreadable(path, str(error))
-        return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index, whole)
+        known = None if self.known is None else self.known[index]
+        return Sample(self._transformed(image, epoch, index), self.targets[index].float(), path, index, whole, known)
 
     def _opened(self, path: str) -> tuple[Image, bool]:
         """The image, and whether all of it was there."""

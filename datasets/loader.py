@@ -23,13 +23,15 @@ class Batch(NamedTuple):
     """Images with their targets.
 
     `images` (B, 3, H, W) float32, normalised; `targets` (B, C) float32, 0 or 1, in the order of the data
-    set's `names`; `paths` as in the records; `indices` (B,) int64, positions in the records.
+    set's `names`; `paths` as in the records; `indices` (B,) int64, positions in the records; `known` (B, C) bool,
+    False where a target says nothing, or None where all are known.
     """
 
     images: Tensor
     targets: Tensor
     paths: list[str]
     indices: Tensor
+    known: Tensor | None = None
 
 
 class Collated(NamedTuple):
@@ -183,6 +185,7 @@ def _collate(samples: list[Sample | Unreadable]) -> Collated:
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
         return Collated(None, unreadable, [])
-    images, hot, paths, indices, whole = zip(*read, strict=True)
-    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices))
+    images, hot, paths, indices, whole, known = zip(*read, strict=True)
+    mask = None if known[0] is None else torch.stack(known)
+    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices), mask)
     return Collated(batch, unreadable, [path for path, complete in zip(paths, whole, strict=True) if not complete])

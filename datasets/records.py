@@ -27,6 +27,7 @@ class Records(NamedTuple):
     `images` are paths as they stand in the file, or references such as `shapes:test/17`; each occurs once.
     `labels[i]` are the labels of `images[i]`, each once and all from `classes`. `source` is for messages,
     `notes` says in a line each what reading merged or left out, `origin` is what the file says of itself.
+    `unknown[i]` are labels of which the file does not say whether `images[i]` has them; empty where all is known.
     """
 
     images: tuple[str, ...]
@@ -35,19 +36,27 @@ class Records(NamedTuple):
     source: str
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = NOTHING
+    unknown: tuple[tuple[str, ...], ...] = ()
 
     def rows(self, chosen: Iterable[int]) -> "Records":
         """The images at these positions, in this order, with all their labels."""
         chosen = tuple(chosen)
-        return self._replace(images=tuple(self.images[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen))
+        images, labels = tuple(self.images[i] for i in chosen), tuple(self.labels[i] for i in chosen)
+        return self._replace(
+            images=images, labels=labels, unknown=tuple(self.unknown[i] for i in chosen if self.unknown)
+        )
 
 
 class Entry(NamedTuple):
-    """One mention of an image: `where` it stands (file and line, for messages), its path, its labels."""
+    """One mention of an image: `where` it stands (file and line, for messages), its path, its labels.
+
+    `unknown` are labels that it may have or not.
+    """
 
     where: str
     image: str
     labels: Sequence[str]
+    unknown: Sequence[str] = ()
 
 
 def collect(
@@ -83,7 +92,7 @@ def collect(
         if unknown:
             raise DataError(f"{entry.where}: label {unknown[0]!r} of {entry.image!r} is not among the classes")
         before = first.setdefault(posixpath.normpath(entry.image), entry._replace(labels=labels))
-        if set(before.labels) != set(labels):
+        if (set(before.labels), set(before.unknown)) != (set(labels), set(entry.unknown)):
             way_out = "list an image once, with all its labels"
             raise DataError(
                 f"{entry.where}: {entry.image!r} is listed before with other labels, in {before.where}: {way_out}"
@@ -97,7 +106,10 @@ def collect(
     if again:
         notes = (*notes, f"{again:,} repeated mentions of images with the same labels are counted once")
     images = tuple(entry.image for entry in first.values())
-    return Records(images, rows, tuple(known), source, tuple(notes), origin)
+    open_questions = tuple(tuple(entry.unknown) for entry in first.values())
+    return Records(
+        images, rows, tuple(known), source, tuple(notes), origin, open_questions if any(open_questions) else ()
+    )
 
 
 def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:

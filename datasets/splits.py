@@ -75,10 +75,12 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
             of zero-shot evaluation.
     """
     wanted = frozenset(names)
-    kept = [tuple(label for label in labels if label in wanted) for labels in records.labels]
-    pairs = [(i, k) for i, k in zip(records.images, kept, strict=True) if k or not drop_empty]
-    images, labels = tuple(i for i, _ in pairs), tuple(k for _, k in pairs)
-    return records._replace(images=images, labels=labels, classes=tuple(names))
+
+    def among(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(label for label in row if label in wanted) for row in rows)
+
+    kept = records._replace(labels=among(records.labels), unknown=among(records.unknown), classes=tuple(names))
+    return kept.rows(i for i, row in enumerate(kept.labels) if row or not drop_empty)
 
 
 def without(records: Records, names: Collection[str]) -> Records:
@@ -94,6 +96,18 @@ def most_frequent(records: Records, count: int) -> tuple[str, ...]:
         for label in row:
             images[label] += 1
     return tuple(sorted(records.classes, key=lambda label: -images[label])[:count])
+
+
+def known(records: Records, names: Sequence[str]) -> Tensor | None:
+    """Where it is known whether an image has a label: (I, C) bool; None where all of it is."""
+    columns = {name: c for c, name in enumerate(names)}
+    open_questions = [(i, columns[x]) for i, row in enumerate(records.unknown) for x in row if x in columns]
+    if not open_questions:
+        return None
+    mask = torch.ones(len(records.images), len(names), dtype=torch.bool)
+    rows, cols = torch.tensor(open_questions).unbind(1)
+    mask[rows, cols] = False
+    return mask
 
 
 def targets(records: Records, names: Sequence[str]) -> Tensor:

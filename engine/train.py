@@ -120,6 +120,8 @@ class Trainer:
     def _train_step(self, batch: Any, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
+        if (known := getattr(batch, "known", None)) is not None:
+            targets = targets.masked_fill(~known.to(self.device, non_blocking=True), -1)
         before = [buffer.clone() for buffer in self._buffers]
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             labels = self.model.encode_labels(self.names)

@@ -71,11 +71,13 @@ class Method(nn.Module, ABC):
         title: name in tables.
         frozen: names of the submodules that training never changes; checkpoints leave them out.
         not_averaged: names in `trained_state` of which a running average takes the current value.
+        takes_unknown: whether it can train on images of which some labels are not known.
     """
 
     title: str
     frozen: tuple[str, ...] = ()
     not_averaged: frozenset[str] = frozenset()
+    takes_unknown: bool = False
 
     @abstractmethod
     def encode_labels(self, names: Sequence[str]) -> Any:
@@ -83,7 +85,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, labels: Any, targets: Tensor | None = None) -> Output:
-        """Scores of images (B, 3, H, W) for encoded labels; `targets` (B, C), multi-hot, in training only."""
+        """Scores of images (B, 3, H, W) for encoded labels; in training with `targets`.
+
+        Targets are (B, C), 1 where the label is present, 0 where it is absent, and -1 where that is not known, which a
+        method meets only if it says that it `takes_unknown`.
+        """
 
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Scalars by name, already weighted; training minimises their sum."""

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from configs import load_config
+from datasets.records import DataError
 from engine import cli
 from engine.run import newest_run
 from engine.state import load_state
+from model import RAM, ModelError
+
+ROOT = Path(__file__).parent.parent
 
 CUSTOM = Path(__file__).parents[1] / "configs" / "custom.yml"
 TINY = [
@@ -179,3 +185,63 @@ def test_a_label_that_is_not_there_is_one_line_and_leaves_no_run(call, root, tra
     assert call(train_script, "DATASETS.TRAIN", csv_list(root), "DATASETS.UNSEEN", "('cuoch',)") == 2
     assert "has no label 'cuoch'; did you mean 'couch'?" in capsys.readouterr().err
     assert not (root / "runs").exists()
+
+
+PARTLY_KNOWN = "image,cat,dog,sofa\n" + "".join(f"{i}.png,1,0,{'-1' if i == 3 else i % 2}\n" for i in range(8))
+
+
+@pytest.fixture
+def partly_known(tmp_path):
+    """Configuration of a list in which a label of one image is not known."""
+    (tmp_path / "pictures").mkdir()
+    for i in range(8):
+        Image.new("RGB", (40, 40), (20 * i, 0, 0)).save(tmp_path / "pictures" / f"{i}.png")
+    (tmp_path / "a.csv").write_text(PARTLY_KNOWN)
+    (tmp_path / "whole.csv").write_text(PARTLY_KNOWN.replace("-1", "1"))
+
+    def config(*more):
+        keys = ("OUTPUT_DIR", tmp_path / "runs", "DATASETS.ROOT_DIR", tmp_path, "DATASETS.IMAGE_DIR", "pictures",
+                "DATASETS.TRAIN", "a.csv", "DATASETS.VAL", "", "DATASETS.TEST", "whole.csv", "DATASETS.CHOOSE", "none",
+                "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_EPOCHS", 1)  # fmt: skip
+        return load_config(ROOT / "configs" / "tiny.yml", [*map(str, keys), *more])
+
+    return config
+
+
+def test_a_method_that_needs_every_label_says_so(partly_known, train_script, tmp_path):
+    with pytest.raises(ModelError, match=r"MODEL\.METHOD ram needs every label .*a\.csv has some that are not known"):
+        train_script.train(partly_known(), None)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_metrics_need_every_label(partly_known, train_script):
+    with pytest.raises(DataError, match=r"a\.csv: the metrics need every label of an image"):
+        train_script.train(partly_known("DATASETS.TEST", "a.csv", "DATASETS.TRAIN", "whole.csv"), None)
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_is_not_known_can_count_as_absent(partly_known, train_script, capsys):
+    train_script.train(partly_known("DATASETS.UNKNOWN", "absent"), None)
+    assert "1 labels that are not known count as absent" in capsys.readouterr().out
+
+
+def test_a_method_for_missing_labels_gets_minus_one(partly_known, train_script, monkeypatch):
+    seen = []
+    losses = RAM.losses
+
+    def record(self, output, targets):
+        seen.append(targets.clone())
+        return losses(self, output, targets.clamp(min=0))
+
+    monkeypatch.setattr(RAM, "takes_unknown", True)
+    monkeypatch.setattr(RAM, "losses", record)
+    train_script.train(partly_known(), None)
+    values, counts = torch.cat(seen).unique(return_counts=True)
+    assert values.tolist() == [-1, 0, 1]
+    assert counts[0] == 1
+
+
+@pytest.mark.parametrize("key", ["EMPTY_CELL", "UNKNOWN"])
+def test_other_words_for_what_is_not_known_are_refused(partly_known, train_script, key):
+    with pytest.raises(DataError, match=f"DATASETS.{key} is 'perhaps'; it has to be"):
+        train_script.train(partly_known(f"DATASETS.{key}", "perhaps"), None)

@@ -50,7 +50,10 @@ def files_of(cfg: CfgNode) -> tuple[dict[str, Records], list[str]]:
     for name, key in KEYS.items():
         if cfg.DATASETS[key] or name == "train":
             try:
-                found[name] = read_records(cfg.DATASETS[key], root, separator=cfg.DATASETS.SEPARATOR)
+                found[name] = read_records(
+                    cfg.DATASETS[key], root, separator=cfg.DATASETS.SEPARATOR,
+                    empty_is_unknown=cfg.DATASETS.EMPTY_CELL == "unknown",
+                )  # fmt: skip
             except DataError as error:
                 wrong.append(f"{name}: {error}")
     return found, wrong

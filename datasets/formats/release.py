@@ -47,7 +47,13 @@ def checksum(records: Records) -> str:
 
 
 def dump(records: Records) -> str:
-    """The text of a list: one image a line, `origin` with the checksum of the list in front."""
+    """The text of a list: one image a line, `origin` with the checksum of the list in front.
+
+    Raises:
+        DataError: if a label is unknown for an image, which the format cannot say.
+    """
+    if any(records.unknown):
+        raise DataError(f"{records.source}: the release's format cannot say that a label is unknown: write 0 for -1")
 
     def compact(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)

@@ -24,7 +24,7 @@ __all__ = ["read_table"]
 IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "img")
 LABEL_COLUMNS = ("labels", "label", "tags", "classes")
 DELIMITERS = ("\t", ";", ",")
-FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+FLAGS = {"-1": None, "-1.0": None, "1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 PYTHON_LIST = re.compile(r"""\[\s*(['"].*)?\]""", re.DOTALL)
 
 
@@ -35,7 +35,7 @@ class _Row(NamedTuple):
     cells: tuple[str, ...]
 
 
-def read_table(path: Path, *, separator: str = "auto") -> Records:
+def read_table(path: Path, *, separator: str = "auto", empty_is_unknown: bool = False) -> Records:
     r"""The records of a table, in its order.
 
     An empty cell of labels means that the image has none; columns that a table with a labels column has besides are
@@ -45,6 +45,8 @@ def read_table(path: Path, *, separator: str = "auto") -> Records:
         path: the file.
         separator: between the labels of a cell; "auto": the first of | ; , that occurs in any; "": a cell is one
             label. The end of a line inside a quoted cell separates too.
+        empty_is_unknown: in a table with a column per label, an empty cell says that nothing is known, as -1 does;
+            otherwise that the label is absent.
 
     Returns:
         Records whose classes are the labels in ASCII order, or the columns in theirs.
@@ -66,7 +68,7 @@ def read_table(path: Path, *, separator: str = "auto") -> Records:
         _single(path, header, images, "image")
         _single(path, header, labels, "labels")
         return _listed(path, rows, header, (images[0], labels[0]), separator)
-    return _flagged(path, rows, header, images[0])
+    return _flagged(path, rows, header, images[0], empty_is_unknown=empty_is_unknown)
 
 
 def _rows(path: Path) -> list[_Row]:
@@ -141,8 +143,9 @@ def _listed(path: Path, rows: Sequence[_Row], header: _Row, columns: tuple[int, 
     return _collected(path, entries, None, notes)
 
 
-def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int) -> Records:
+def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int, *, empty_is_unknown: bool) -> Records:
     """The second layout."""
+    flags = {**FLAGS, "": None if empty_is_unknown else False}
     columns = [k for k in range(len(header.cells)) if k != image]
     if not columns:
         raise DataError(f"{path}, line {header.line}: no column 'labels', and no columns of labels with 0 and 1")
@@ -153,12 +156,14 @@ def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int) -> Reco
     def entry(row: _Row) -> Entry:
         where = f"{path}, line {row.line}"
         for k in columns:
-            if row.cells[k].lower() not in FLAGS:
+            if row.cells[k].lower() not in flags:
                 raise DataError(
-                    f"{where}, column {header.cells[k]!r}: {row.cells[k][:80]!r} is not 0 or 1; without a column "
+                    f"{where}, column {header.cells[k]!r}: {row.cells[k][:80]!r} is not 0, 1 or -1; without a column "
                     "'labels', every column besides the image is a label"
                 )
-        return Entry(where, row.cells[image], [header.cells[k] for k in columns if FLAGS[row.cells[k].lower()]])
+        said = {header.cells[k]: flags[row.cells[k].lower()] for k in columns}
+        unknown = [label for label, flag in said.items() if flag is None]
+        return Entry(where, row.cells[image], [label for label, flag in said.items() if flag], unknown)
 
     return _collected(path, list(map(entry, rows)), [header.cells[k] for k in columns], ())
 

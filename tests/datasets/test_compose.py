@@ -266,3 +266,16 @@ def test_splits_print_their_sizes_and_notes(many):
     first, *rest = str(splits).splitlines()
     assert first == f"data: {len(splits.train.images)} training, 10 test images; 4 seen and 1 unseen labels"
     assert tuple(rest) == splits.notes
+
+
+def test_synonyms_of_what_is_not_known_are_their_label():
+    records = Records(
+        ("a", "b"), (("sofa",), ()), ("sofa", "couch", "cat"), "f", unknown=(("couch", "cat"), ("couch",))
+    )
+    assert canonical(records, {"couch": "sofa"}).unknown == (("cat",), ("sofa",))
+
+
+def test_a_fingerprint_tells_what_is_not_known():
+    records = Records(("a",), (("x",),), ("x", "y"), "f")
+    assert fingerprint(records) != fingerprint(records._replace(unknown=(("y",),)))
+    assert fingerprint(records) != fingerprint(records, ("x",))

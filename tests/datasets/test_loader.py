@@ -207,3 +207,13 @@ def test_workers_are_capped_where_affinity_is_unknown(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert loader._cap(8) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_say_where_targets_are_known(dataset, workers):
+    made = dataset()
+    unknown = tuple(("b",) if i == 1 else () for i in range(11))
+    masked = MultiLabelDataset(made.records._replace(unknown=unknown), "ab", made.transform, made.root, seed=1)
+    first, *_ = loader.test_loader(masked, 4, workers)
+    assert first.known.tolist() == [[True, True], [True, False], [True, True], [True, True]]
+    assert next(iter(loader.test_loader(made, 4, workers))).known is None

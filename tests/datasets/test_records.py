@@ -47,7 +47,7 @@ def test_the_origin_is_passed_on():
 def test_entries_are_not_changed():
     rows = entries(("x", ["a", "a"]))
     collect(iter(rows), "f")
-    assert rows == [("f, line 1", "x", ["a", "a"])]
+    assert rows == [("f, line 1", "x", ["a", "a"], ())]
 
 
 def test_labels_are_brought_to_the_composed_form_of_unicode():
@@ -107,3 +107,15 @@ def test_notes_of_files_are_told_with_the_names_of_the_files():
 def test_rows_are_images_with_their_labels_in_the_order_asked_for():
     found = Records(("x", "y", "z"), (("a",), (), ("b", "a")), ("a", "b"), "f", ("note",))
     assert found.rows(i for i in (2, 0)) == found._replace(images=("z", "x"), labels=(("b", "a"), ("a",)))
+
+
+def test_what_is_not_known_stays_with_its_image():
+    found = collect([Entry("1", "a.jpg", ["x"], ["y"]), Entry("2", "b.jpg", ["y"])], "f", classes=["x", "y"])
+    assert found.unknown == (("y",), ())
+    assert found.rows([1, 0]).unknown == ((), ("y",))
+    assert collect([Entry("1", "a.jpg", ["x"])], "f").unknown == ()
+
+
+def test_an_image_listed_again_with_other_knowledge_is_refused():
+    with pytest.raises(DataError, match="2: 'a.jpg' is listed before with other labels, in 1"):
+        collect([Entry("1", "a.jpg", ["x"], ["y"]), Entry("2", "a.jpg", ["x"])], "f", classes=["x", "y"])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from datasets.records import DataError, Records
-from datasets.splits import most_frequent, restrict, targets, vocabulary, without
+from datasets.splits import known, most_frequent, restrict, targets, vocabulary, without
 
 
 def records(classes, labels=(), source="file"):
@@ -85,3 +85,16 @@ def test_the_most_frequent_labels_come_first_and_equal_ones_in_the_order_of_the_
     found = records("abcd", [("c", "b"), ("b",), ("a",), ("c",)])
     assert most_frequent(found, 3) == ("b", "c", "a")
     assert most_frequent(found, 4)[-1] == "d"
+
+
+def test_known_is_false_where_a_list_says_nothing():
+    records = Records(("a", "b"), (("x",), ()), ("x", "y", "z"), "f", unknown=(("y",), ("x", "z")))
+    assert known(records, ("y", "x")).tolist() == [[False, True], [True, False]]
+    assert known(records._replace(unknown=()), ("x",)) is None
+    assert known(records._replace(unknown=(("z",), ())), ("x", "y")) is None
+
+
+def test_restricting_keeps_what_is_not_known_of_the_labels_that_stay():
+    records = Records(("a", "b"), (("x",), ("y",)), ("x", "y", "z"), "f", unknown=(("y", "z"), ("x",)))
+    assert restrict(records, ["x", "z"], drop_empty=False).unknown == (("z",), ("x",))
+    assert restrict(records, ["x", "z"], drop_empty=True).unknown == (("z",),)

@@ -24,7 +24,7 @@ def test_repeated_names_are_kept_once_in_order_of_first_mention():
 
 def test_images_and_classes_keep_the_order_of_the_file():
     records = records_of({"images": [["y.jpg", []], ["x.jpg", ["é"]]], "classes": ["é", "B"]}, PATH)
-    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {})
+    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {}, ())
 
 
 def test_an_image_listed_again_with_the_same_labels_is_kept_once_and_noted():
@@ -117,3 +117,9 @@ def test_every_released_file_is_read_and_written_without_a_change():
     for file in files:
         records = records_of(json.loads(file.read_text()), file)
         assert records_of(json.loads(dump(records)), file)[:3] == records[:3]
+
+
+def test_a_list_with_unknown_labels_cannot_be_written():
+    records = Records(("a.jpg",), (("x",),), ("x", "y"), "mine.csv", unknown=(("y",),))
+    with pytest.raises(DataError, match=r"mine\.csv: .* cannot say that a label is unknown: write 0 for -1"):
+        dump(records)

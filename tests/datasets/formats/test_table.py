@@ -146,8 +146,7 @@ def test_an_image_again_with_the_same_labels_is_counted_once(table):
         ("image,labels,tags\na.jpg,x,y\n", ["line 1", "'labels' and 'tags'", "keep one"]),
         ("path,file,labels\na,a.jpg,x\n", ["line 1", "'path' and 'file'", "keep one"]),
         ("image,x,\na.jpg,1,0\n", ["line 1", "column 3", "no name"]),
-        ("image,x,y\na.jpg,1,0\nb.jpg,1,-1\n", ["line 3", "'y'", "'-1'", "not 0 or 1"]),
-        ("image,x,y\na.jpg,1,\n", ["line 2", "'y'", "''", "not 0 or 1"]),
+        ("image,x,y\na.jpg,1,0\nb.jpg,1,-2\n", ["line 3", "'y'", "'-2'", "not 0, 1 or -1"]),
         ("image,x\na.jpg,2\n", ["line 2", "'x'", "'2'"]),
         ("image,caption\na.jpg,a dog\n", ["line 2", "'caption'", "'a dog'", "'labels'"]),
         ("image,labels\na.jpg,\nb.jpg,\n", ["no image has a label"]),
@@ -166,3 +165,10 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_place(table, tmp_path,
     message = str(caught.value)
     assert "\n" not in message
     assert all(part in message for part in [str(tmp_path / "my.csv"), *named]), message
+
+
+@pytest.mark.parametrize(("empty_is_unknown", "unknown"), [(False, (("y",), ())), (True, (("y",), ("x",)))])
+def test_minus_one_and_if_wanted_an_empty_cell_say_that_nothing_is_known(tmp_path, empty_is_unknown, unknown):
+    (tmp_path / "a.csv").write_text("image,x,y\na.jpg,1,-1\nb.jpg,,1\n")
+    found = read_table(tmp_path / "a.csv", empty_is_unknown=empty_is_unknown)
+    assert (found.labels, found.unknown) == ((("x",), ("y",)), unknown)
