@@ -13,7 +13,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/python test.py --config_file configs/shapes.yml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # tensors are tiny: a second thread costs more than it gives
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

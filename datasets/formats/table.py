@@ -5,7 +5,8 @@
     b.jpg,                  b.jpg,0,0
 
 UTF-8; columns are separated by comma, semicolon or tab. The image column is called image, file, filename, file_name,
-path or img, the one of the labels labels, label, tags or classes. In the second layout every other column is a label.
+path or img, the one of the labels labels, label, tags or classes. In the second layout every other column is a label,
+but for one that numbers the rows, as pandas writes it. A first line such as sep=; (Excel) names the separator.
 """
 
 import csv
@@ -24,6 +25,8 @@ __all__ = ["read_table"]
 IMAGE_COLUMNS = ("image", "file", "filename", "file_name", "path", "img")
 LABEL_COLUMNS = ("labels", "label", "tags", "classes")
 DELIMITERS = ("\t", ";", ",")
+NAMED_DELIMITER = re.compile(r"\s*sep=(.)[^\S\n]*\n", re.IGNORECASE)
+NUMBER_COLUMNS = ("", "unnamed: 0", "index")
 FLAGS = {"-1": None, "-1.0": None, "1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 PYTHON_LIST = re.compile(r"""\[\s*(['"].*)?\]""", re.DOTALL)
 
@@ -74,7 +77,9 @@ def read_table(path: Path, *, separator: str = "auto", empty_is_unknown: bool = 
 def _rows(path: Path) -> list[_Row]:
     """Header and rows, all of the same number of cells."""
     text = read_text(path)
-    delimiter = _delimiter(path, text)
+    if match := NAMED_DELIMITER.match(text):
+        text = "\n" * match[0].count("\n") + text[match.end() :]  # lines keep their numbers
+    delimiter = match[1] if match else _delimiter(path, text)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[_Row] = []
     line = 1
@@ -122,6 +127,13 @@ def _single(path: Path, header: _Row, columns: Sequence[int], what: str) -> None
         raise DataError(f"{path}, line {header.line}: {names} could each be the column of the {what}: keep one of them")
 
 
+def _is_numbering(header: _Row, rows: Sequence[_Row]) -> bool:
+    """Whether the first column has no name of its own and counts from 0 or 1 on."""
+    cells = [row.cells[0] for row in rows]
+    counts = ([str(k + first) for k in range(len(rows))] for first in (0, 1))
+    return header.cells[0].lower() in NUMBER_COLUMNS and cells in counts
+
+
 def _are_flags(rows: Sequence[_Row], column: int) -> bool:
     return all(row.cells[column].lower() in FLAGS for row in rows)
 
@@ -146,7 +158,8 @@ def _listed(path: Path, rows: Sequence[_Row], header: _Row, columns: tuple[int, 
 def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int, *, empty_is_unknown: bool) -> Records:
     """The second layout."""
     flags = {**FLAGS, "": None if empty_is_unknown else False}
-    columns = [k for k in range(len(header.cells)) if k != image]
+    numbered = image != 0 and _is_numbering(header, rows)
+    columns = [k for k in range(int(numbered), len(header.cells)) if k != image]
     if not columns:
         raise DataError(f"{path}, line {header.line}: no column 'labels', and no columns of labels with 0 and 1")
     for k in columns:
@@ -165,7 +178,8 @@ def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int, *, empt
         unknown = [label for label, flag in said.items() if flag is None]
         return Entry(where, row.cells[image], [label for label, flag in said.items() if flag], unknown)
 
-    return _collected(path, list(map(entry, rows)), [header.cells[k] for k in columns], ())
+    notes = ("the column that numbers the rows is not read",) if numbered else ()
+    return _collected(path, list(map(entry, rows)), [header.cells[k] for k in columns], notes)
 
 
 def _collected(path: Path, entries: Sequence[Entry], classes: list[str] | None, notes: tuple[str, ...]) -> Records:

@@ -172,3 +172,30 @@ def test_minus_one_and_if_wanted_an_empty_cell_say_that_nothing_is_known(tmp_pat
     (tmp_path / "a.csv").write_text("image,x,y\na.jpg,1,-1\nb.jpg,,1\n")
     found = read_table(tmp_path / "a.csv", empty_is_unknown=empty_is_unknown)
     assert (found.labels, found.unknown) == ((("x",), ("y",)), unknown)
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", "SEP=; \r\n", "\nsep=;\n"])
+def test_a_separator_named_in_the_first_line_is_taken(table, head):
+    records = table(f"{head}image;labels\na,b.jpg;dog|cat\n")
+    assert (records.images, records.labels) == (("a,b.jpg",), (("dog", "cat"),))
+
+
+def test_lines_are_numbered_as_in_the_file_below_a_named_separator(table):
+    with pytest.raises(DataError, match="line 4"):
+        table("sep=|\nimage|x\na.jpg|1\nb.jpg|7\n")
+
+
+@pytest.mark.parametrize(("name", "first"), [("", 0), ("", 1), ("Unnamed: 0", 0), ("index", 0)])
+def test_a_column_that_numbers_the_rows_is_no_label(table, name, first):
+    records = table(f"{name},image,cat,dog\n{first},a.jpg,1,0\n{first + 1},b.jpg,0,1\n")
+    assert (records.classes, records.labels) == (("cat", "dog"), (("cat",), ("dog",)))
+    assert records.notes == ("the column that numbers the rows is not read",)
+
+
+def test_a_label_called_index_that_counts_nothing_is_a_label(table):
+    assert table("image,index,dog\na.jpg,1,0\nb.jpg,1,1\n").classes == ("index", "dog")
+
+
+def test_a_column_without_a_name_that_counts_nothing_is_an_error(table):
+    with pytest.raises(DataError, match="column 1 has no name"):
+        table(",image,cat\n1,a.jpg,1\n1,b.jpg,0\n")
