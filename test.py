@@ -24,9 +24,7 @@ from engine.provenance import file_identity, provenance
 from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
-from model import build_method, build_zero_shot, load_towers
-
-UNTRAINED = ("zero-shot",)  # values of MODEL.METHOD that need no checkpoint
+from model import UNTRAINED, build_method, build_zero_shot, load_towers
 
 
 def checkpoint_path(cfg: CfgNode) -> Path:

@@ -97,6 +97,7 @@ _C.DATASETS.EMPTY_CELL = (
     "absent"  # what an empty cell of a table with a column per label says: absent, or unknown as -1
 )
 _C.DATASETS.UNKNOWN = "keep"  # labels that are not known of an image: keep, for methods that can train so; or absent
+_C.DATASETS.SKIP_MISSING = False  # images of the lists that are not there are left out, and counted; False: an error
 _C.DATASETS.LABELS = ""  # JSON with words, texts and synonyms of labels, such as configs/labels/rap.json
 _C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: all
 

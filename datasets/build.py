@@ -280,7 +280,20 @@ def _read(cfg: CfgNode, source: str, notes: LabelNotes) -> Records | None:
         count = sum(map(len, records.unknown))
         notes_of = (*records.notes, f"{count:,} labels that are not known count as absent (DATASETS.UNKNOWN)")
         records = records._replace(unknown=(), notes=notes_of)
-    return canonical(records, notes.synonyms)
+    return canonical(_there(cfg, records), notes.synonyms)
+
+
+def _there(cfg: CfgNode, records: Records) -> Records:
+    """The records whose image is there, if the others may be left out."""
+    from datasets.images import present
+    from datasets.records import some
+
+    if not cfg.DATASETS.SKIP_MISSING:
+        return records
+    found = records.rows(present(records.images, image_folder(cfg)))
+    missing = set(records.images) - set(found.images)
+    note = f"images that are not there are left out: {len(missing):,} ({some(missing)})"
+    return found._replace(notes=(*found.notes, note)) if missing else records
 
 
 def _train_records(cfg: CfgNode, notes: LabelNotes, *, optional: bool) -> Records | None:

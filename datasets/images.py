@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from datasets import shapes
-from datasets.records import DataError
+from datasets.records import DataError, MissingFileError
 
-__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "open_truncated", "require_images"]
+__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "open_truncated", "present", "require_images"]
 
 SHAPES = "shapes:"
 PILLOW = threading.Lock()  # whether Pillow takes truncated files is a global of its module
@@ -42,14 +42,15 @@ def locate(path: str, root: str) -> Path:
     "ü" is one character in most files, and two on disks that were written by macOS.
 
     Raises:
-        DataError: if there is none, or only the name is known and several folders have it.
+        MissingFileError: if there is none.
+        DataError: if only the name is known and several folders have it.
     """
     wanted = path.replace("\\", "/")
     found = _first(PurePosixPath(wanted), root)
     if found is None and not wanted.isascii():
         found = next(filter(None, (_first(other, root) for other in _spellings(wanted))), None)
     if found is None:
-        raise DataError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
+        raise MissingFileError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
     return Path(found)
 
 
@@ -88,16 +89,27 @@ def require_images(images: Sequence[str], root: str) -> None:
     Raises:
         DataError: saying how many are missing and naming the first.
     """
-    missing = []
-    for image in images:
-        if not image.startswith(SHAPES):
-            try:
-                locate(image, root)
-            except DataError as error:
-                missing.append(error)
-    if missing:
+    if missing := [error for error in _errors(images, root) if error is not None]:
         many = f"{len(missing):,} of {len(images):,} images are missing; tools/check_data.py lists them; the first: "
         raise DataError(f"{many if len(missing) > 1 else ''}{missing[0]}")
+
+
+def present(images: Sequence[str], root: str) -> list[int]:
+    """The positions of the images that are there; one that several folders have is there."""
+    errors = _errors(images, root)
+    return [index for index, error in enumerate(errors) if not isinstance(error, MissingFileError)]
+
+
+def _errors(images: Sequence[str], root: str) -> Iterator[DataError | None]:
+    """What keeps each image from being found, or None."""
+    for image in images:
+        try:
+            if not image.startswith(SHAPES):
+                locate(image, root)
+        except DataError as error:
+            yield error
+        else:
+            yield None
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Methods and matchers from the configuration, whose only readers here are the functions of this file.
 
 `METHODS` and `MATCHERS` are the tables that MODEL.METHOD and MODEL.MATCHER choose from; entering a function adds one
-(`model/method.py`, `model/matchers.py`).
+(`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from model.ot_solver import sinkhorn
 from model.pot_solver import Unbalanced, solve_with_pot
 from model.zero_shot import ZeroShotCLIP
 
-__all__ = ["MATCHERS", "METHODS", "block_indices", "build_method", "build_zero_shot", "load_towers"]
+__all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
 
 Chosen = TypeVar("Chosen")
 
@@ -134,6 +134,7 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
 
 
 METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
+UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
     "kcot": partial(_kcot, presence=True, teacher=True),

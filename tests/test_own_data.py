@@ -245,3 +245,15 @@ def test_a_method_for_missing_labels_gets_minus_one(partly_known, train_script, 
 def test_other_words_for_what_is_not_known_are_refused(partly_known, train_script, key):
     with pytest.raises(DataError, match=f"DATASETS.{key} is 'perhaps'; it has to be"):
         train_script.train(partly_known(f"DATASETS.{key}", "perhaps"), None)
+
+
+def test_missing_images_stop_a_training_or_are_left_out_and_counted(partly_known, train_script, tmp_path, capsys):
+    (tmp_path / "pictures" / "5.png").unlink()
+    whole = ("DATASETS.TRAIN", "whole.csv")
+    with pytest.raises(DataError, match=r"no image '5\.png' below"):
+        train_script.train(partly_known(*whole), None)
+    train_script.train(partly_known(*whole, "DATASETS.SKIP_MISSING", "true"), None)
+    assert "images that are not there are left out: 1 ('5.png')" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    about = json.loads((run / "test" / "epoch-1" / "results.json").read_text())["about"]
+    assert about["lists"]["GZSL"]["images"] == 7
