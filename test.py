@@ -84,14 +84,14 @@ def test(cfg: CfgNode) -> None:
         raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
     path = checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None
     state = None if path is None else load_state(path)
-    splits = build_splits(cfg, train_needed=False)
+    splits = build_splits(cfg, train_needed=False, trained_on=() if state is None else state.seen)
     print(splits)
     vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT, splits)
     device = resolve_device(cfg.DEVICE)
     if path is None or state is None:
         rows = untrained_rows(cfg, splits, device)
     else:
-        if list(vocabulary.seen) != state.seen:
+        if set(vocabulary.seen) - set(state.seen) or set(vocabulary.unseen) & set(state.seen):
             warnings.warn(
                 f"{path} was trained on other seen labels ({len(state.seen)}) than the benchmark's "
                 f"({len(vocabulary.seen)}): its seen and unseen results mean something else", stacklevel=1,

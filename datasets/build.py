@@ -6,7 +6,7 @@ What it composes is imported on use, so that `import datasets` is quick: other l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ class TestData(NamedTuple):
 TestData.__test__ = False  # type: ignore[attr-defined]  # pytest's mark of what is no test class, and no field
 
 
-def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
+def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequence[str] = ()) -> Splits:
     """The lists of images and the labels, from annotation files or cut from one.
 
     Args:
         cfg: the configuration.
         train_needed: False for evaluation, which does without the training list where DATASETS.TEST_ZSL, or
-            DATASETS.SEEN or UNSEEN, says which labels are unseen.
+            DATASETS.SEEN or UNSEEN, or `trained_on` says which labels are unseen.
+        trained_on: the seen labels of a checkpoint; what decides where nothing else does.
 
     Raises:
         DataError: in one line that names the file or the key.
@@ -76,7 +77,7 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
         cfg.DATASETS.SPLIT_SEED,
     )
     test, zsl = _read(cfg, cfg.DATASETS.TEST, notes), _read(cfg, cfg.DATASETS.TEST_ZSL, notes)
-    labels_known = bool(zsl or choice.seen or choice.unseen)
+    labels_known = bool(zsl or choice.seen or choice.unseen or trained_on)
     splits = compose(
         _train_records(cfg, notes, optional=not train_needed and test is not None and labels_known),
         _read(cfg, cfg.DATASETS.VAL, notes),
@@ -87,6 +88,7 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True) -> Splits:
         test_fraction=cfg.DATASETS.TEST_FRACTION,
         seed=cfg.DATASETS.SPLIT_SEED,
         texts=notes.texts,
+        trained_on=trained_on,
     )
     return splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
 

@@ -49,6 +49,7 @@ def compose(
     test_fraction: float,
     seed: int,
     texts: Mapping[str, str],
+    trained_on: Sequence[str] = (),
 ) -> Splits:
     """The lists, cut and restricted.
 
@@ -62,13 +63,14 @@ def compose(
         test_fraction: of the images of `train`, for testing.
         seed: of the cuts.
         texts: texts of labels, passed on.
+        trained_on: seen labels of a checkpoint; without a training list and a choice, those of `test` are seen.
 
     Raises:
         DataError: naming the key, if the settings contradict each other or a list would be empty.
     """
     if train is None:
         assert test is not None  # whoever does without training images has others to test on
-        labels = vocabulary(None, test, test_zsl) if not (choice.seen or choice.unseen) else given(choice, [test])
+        labels = _untrained_labels(test, test_zsl, choice, trained_on)
         return Splits(labels, None, val, test, test_zsl, texts, test.notes)
     if test is None and not test_fraction:
         raise DataError("DATASETS.TEST is empty: set it to an annotation file, or DATASETS.TEST_FRACTION")
@@ -90,6 +92,18 @@ def compose(
     if labels.unseen and not restrict(test, labels.unseen, drop_empty=True).images:
         notes.append("no test image has an unseen label, so there is no ZSL: raise DATASETS.TEST_FRACTION")
     return Splits(labels, seen, val, test, test_zsl, texts, tuple(notes))
+
+
+def _untrained_labels(
+    test: Records, test_zsl: Records | None, choice: LabelChoice, trained_on: Sequence[str]
+) -> Vocabulary:
+    """Seen and unseen labels where there is no training list."""
+    if choice.seen or choice.unseen:
+        return given(choice, [test])
+    if test_zsl is not None or not trained_on:
+        return vocabulary(None, test, test_zsl)
+    seen = set(test.classes) & set(trained_on)
+    return Vocabulary(tuple(sorted(seen)), tuple(sorted(set(test.classes) - seen)))
 
 
 def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Records, dict[str, Records | None]]:

@@ -295,6 +295,19 @@ def test_a_training_begins_with_the_weights_of_another(finished, benchmark, trai
     assert (run.epoch, run.step) == (1, 0)
 
 
+@pytest.mark.parametrize(("labels", "protocols"), [("dog|sun", {"ZSL", "GZSL"}), ("cat|dog", {"GZSL"})])
+@pytest.mark.filterwarnings("ignore:the training images are not", "ignore:MODEL")
+def test_a_checkpoint_is_tested_on_any_labels_without_its_training_list(
+    trained, test_script, tmp_path, labels, protocols
+):
+    (tmp_path / "mine.csv").write_text(f"image,labels\nimages/test0.png,{labels}\nimages/test1.jpg,dog\n")
+    keys = ("DATASETS.TRAIN", "gone.json", "DATASETS.VAL", "", "DATASETS.TEST", str(tmp_path / "mine.csv"))
+    test_script.test(trained.config(*keys))
+    found = results(newest(trained.run))["RAM"]
+    assert found.keys() == protocols
+    assert found["GZSL"]["classes"] == 2
+
+
 def test_no_test_overwrites_another(trained, test_script):
     for _ in range(2):
         test_script.test(trained.config())
