@@ -38,12 +38,12 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         if Path(path).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
             raise ConfigError(f"the configuration {path} has to be a .yml or .yaml file")
         with _one_line(path), open(path, encoding="utf-8") as file:
-            cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file), cfg))
+            cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file)))
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with _one_line("the overrides"):
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-            _require_known(key, cfg)
+            _require_known(key)
             cfg.merge_from_list([key, typed(key, value, default_of(cfg, key))])
     _check_loop(cfg)
     cfg.freeze()
@@ -58,7 +58,7 @@ def restore_config(text: str) -> CfgNode:
     """
     cfg = _C.clone()
     with _one_line("the configuration in the checkpoint"):
-        cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(text), cfg))
+        cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(text)))
     cfg.freeze()
     return cfg
 
@@ -71,22 +71,23 @@ def flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _coerced(node: CfgNode, defaults: CfgNode, prefix: str = "") -> CfgNode:
-    """The node with its values in the types of the defaults."""
+def _coerced(node: CfgNode, prefix: str = "") -> CfgNode:
+    """The node, whose keys begin with `prefix`, with its values in the types of the defaults."""
     coerced = CfgNode()
-    for key, value in node.items():
-        _require_known(f"{prefix}{key}", defaults, prefix)
-        default = defaults[key]
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        _require_known(key)
+        default = default_of(_C, key)
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            coerced[key] = _coerced(value, default, f"{prefix}{key}.")
+            coerced[name] = _coerced(value, f"{key}.")
         else:
-            coerced[key] = typed(f"{prefix}{key}", value, default)
+            coerced[name] = typed(key, value, default)
     return coerced
 
 
-def _require_known(key: str, cfg: CfgNode, prefix: str = "") -> None:
-    """Answers an unknown key with the nearest one; `cfg` holds the keys below `prefix`."""
-    if default_of(cfg, key.removeprefix(prefix)) is not None:
+def _require_known(key: str) -> None:
+    """Answers an unknown key with the nearest one."""
+    if default_of(_C, key) is not None:
         return
     known = [*flat(_C), *(name for name, value in _C.items() if isinstance(value, CfgNode))]
     near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.4)

@@ -93,9 +93,8 @@ _C.DATASETS.CHOOSE = "files"  # where SEEN and UNSEEN are (): files, what the cl
 _C.DATASETS.UNSEEN_FRACTION = 0.3  # of the labels, with CHOOSE frequent or random
 _C.DATASETS.SPLIT_SEED = 0  # of the random cuts and of CHOOSE random
 _C.DATASETS.SEPARATOR = "auto"  # between the labels of a cell (CSV) or a line (text files)
-_C.DATASETS.EMPTY_CELL = (
-    "absent"  # what an empty cell of a table with a column per label says: absent, or unknown as -1
-)
+# What an empty cell of a table with a column per label says: absent, or unknown, as -1 does.
+_C.DATASETS.EMPTY_CELL = "absent"
 _C.DATASETS.UNKNOWN = "keep"  # labels that are not known of an image: keep, for methods that can train so; or absent
 _C.DATASETS.SKIP_MISSING = False  # images of the lists that are not there are left out, and counted; False: an error
 _C.DATASETS.LABELS = ""  # JSON with words, texts and synonyms of labels, such as configs/labels/rap.json

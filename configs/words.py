@@ -8,7 +8,7 @@ import re
 
 from yacs.config import CfgNode
 
-__all__ = ["AUTO", "default_of", "typed"]
+__all__ = ["default_of", "typed"]
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 BLOCKS = ("MODEL.DEPTH_VISION", "MODEL.DEPTH_TEXT", "MODEL.SAA_LAYER")  # keys that name blocks of a tower

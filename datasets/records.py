@@ -87,12 +87,14 @@ def collect(
     first: dict[str, Entry] = {}
     again = 0
     for entry in entries:
-        labels = tuple(dict.fromkeys(unicodedata.normalize("NFC", label) for label in entry.labels))
+        labels, open_questions = _composed(entry.labels), _composed(entry.unknown)
         unknown = [label for label in labels if known is not None and label not in known]
         if unknown:
             raise DataError(f"{entry.where}: label {unknown[0]!r} of {entry.image!r} is not among the classes")
-        before = first.setdefault(posixpath.normpath(entry.image), entry._replace(labels=labels))
-        if (set(before.labels), set(before.unknown)) != (set(labels), set(entry.unknown)):
+        before = first.setdefault(
+            posixpath.normpath(entry.image), entry._replace(labels=labels, unknown=open_questions)
+        )
+        if (set(before.labels), set(before.unknown)) != (set(labels), set(open_questions)):
             way_out = "list an image once, with all its labels"
             raise DataError(
                 f"{entry.where}: {entry.image!r} is listed before with other labels, in {before.where}: {way_out}"
@@ -106,10 +108,13 @@ def collect(
     if again:
         notes = (*notes, f"{again:,} repeated mentions of images with the same labels are counted once")
     images = tuple(entry.image for entry in first.values())
-    open_questions = tuple(tuple(entry.unknown) for entry in first.values())
-    return Records(
-        images, rows, tuple(known), source, tuple(notes), origin, open_questions if any(open_questions) else ()
-    )
+    not_known = tuple(tuple(entry.unknown) for entry in first.values())
+    return Records(images, rows, tuple(known), source, tuple(notes), origin, not_known if any(not_known) else ())
+
+
+def _composed(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels in the composed normal form of Unicode, each once."""
+    return tuple(dict.fromkeys(unicodedata.normalize("NFC", label) for label in labels))
 
 
 def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:

@@ -100,21 +100,25 @@ def most_frequent(records: Records, count: int) -> tuple[str, ...]:
 
 def known(records: Records, names: Sequence[str]) -> Tensor | None:
     """Where it is known whether an image has a label: (I, C) bool; None where all of it is."""
-    columns = {name: c for c, name in enumerate(names)}
-    open_questions = [(i, columns[x]) for i, row in enumerate(records.unknown) for x in row if x in columns]
-    if not open_questions:
+    rows, cols = _places(records.unknown, names)
+    if not len(rows):
         return None
     mask = torch.ones(len(records.images), len(names), dtype=torch.bool)
-    rows, cols = torch.tensor(open_questions).unbind(1)
     mask[rows, cols] = False
     return mask
 
 
 def targets(records: Records, names: Sequence[str]) -> Tensor:
     """Multi-hot targets (I, C), uint8: 1 where image i has label `names[c]`, a label not in `names` has no column."""
-    columns = {name: c for c, name in enumerate(names)}
-    ones = [(i, columns[label]) for i, row in enumerate(records.labels) for label in row if label in columns]
     hot = torch.zeros(len(records.images), len(names), dtype=torch.uint8)
-    rows, cols = torch.tensor(ones, dtype=torch.long).view(-1, 2).unbind(1)
+    rows, cols = _places(records.labels, names)
     hot[rows, cols] = 1
     return hot
+
+
+def _places(labels: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the labels of every image, as far as they are among `names`."""
+    columns = {name: c for c, name in enumerate(names)}
+    found = [(i, columns[label]) for i, row in enumerate(labels) for label in row if label in columns]
+    rows, cols = torch.tensor(found, dtype=torch.long).view(-1, 2).unbind(1)
+    return rows, cols

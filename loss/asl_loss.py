@@ -49,9 +49,10 @@ def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_p
     log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)  # finite where p or 1 - p rounds to 0
     present = targets * (gamma_pos * log_rest).exp() * log_p
     if clip > 0:
-        above = logits.sigmoid() > clip
+        p = logits.sigmoid()
+        above = p > clip
         # Where p_m is 0 the term and its gradient are 0; the power alone has none there for gamma_neg below 1.
-        shifted = torch.where(above, logits.sigmoid() - clip, 0.5)
+        shifted = torch.where(above, p - clip, 0.5)
         absent = (1 - targets) * above * shifted.pow(gamma_neg) * torch.log1p(-shifted)
     else:
         absent = (1 - targets) * (gamma_neg * log_p).exp() * log_rest

@@ -93,10 +93,11 @@ class KCOT(nn.Module):
         cost, reg = matching_cost(similarity, self.scale), self.reg
         if self.reg_teacher is not None and assignment is not None and targets is not None:
             cost, reg = transfer_knowledge(cost, assignment, targets, self.reg_teacher), reg + self.reg_teacher
+        mu = self._weights(similarity)
         nu = torch.full_like(similarity[:, 0], 1 / similarity.shape[-1])  # (B, C)
-        solved = self.solve(cost, self._weights(similarity), nu, reg=reg)
+        solved = self.solve(cost, mu, nu, reg=reg)
         diagnostics = {"solver_iterations": solved.iterations, "solver_error": solved.error}
-        return Matching(solved.plan, cost, self._weights(similarity), reg, diagnostics)
+        return Matching(solved.plan, cost, mu, reg, diagnostics)
 
     def _weights(self, similarity: Tensor) -> Tensor:
         """mu: (B, N)."""

@@ -119,3 +119,9 @@ def test_what_is_not_known_stays_with_its_image():
 def test_an_image_listed_again_with_other_knowledge_is_refused():
     with pytest.raises(DataError, match="2: 'a.jpg' is listed before with other labels, in 1"):
         collect([Entry("1", "a.jpg", ["x"], ["y"]), Entry("2", "a.jpg", ["x"])], "f", classes=["x", "y"])
+
+
+def test_labels_that_are_not_known_are_brought_to_the_composed_form_too():
+    found = collect([Entry("1", "a.jpg", [], ["e\u0301"])], "f", classes=["e\u0301", "x"])
+    assert found.unknown == (("\u00e9",),)
+    assert found.classes == ("\u00e9", "x")
