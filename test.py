@@ -18,7 +18,8 @@ from datasets.compose import Splits, fingerprint
 from engine import cli
 from engine.checkpoint import CheckpointError
 from engine.ema import Ema
-from engine.evaluate import Row, Scored, evaluate, rows_of
+from engine.evaluate import Row, behind, evaluate, rows_of
+from engine.evaluators import MultiLabel, Scored
 from engine.log import RunLog
 from engine.provenance import file_identity, provenance
 from engine.results import format_table, write_results, write_scores
@@ -28,14 +29,14 @@ from model import UNTRAINED, build_method, build_zero_shot, load_towers
 
 
 def checkpoint_path(cfg: CfgNode) -> Path:
-    """TEST.WEIGHT, or the newest run's best or last checkpoint."""
+    """TEST.WEIGHT, or of the newest run the best checkpoint, if that is asked for and there is one, or the last."""
     if cfg.TEST.WEIGHT:
         return Path(cfg.TEST.WEIGHT)
-    name = "best.pth" if cfg.SOLVER.SELECT == "best" else "checkpoint.pth"
-    folder = newest_run(cfg.OUTPUT_DIR, name)
+    folder = newest_run(cfg.OUTPUT_DIR, "checkpoint.pth")
     if folder is None:
-        raise CheckpointError(f"no run with a {name} in {cfg.OUTPUT_DIR}: train first, or set TEST.WEIGHT")
-    return folder / name
+        raise CheckpointError(f"no run with a checkpoint.pth in {cfg.OUTPUT_DIR}: train first, or set TEST.WEIGHT")
+    best = folder / "best.pth"
+    return best if cfg.SOLVER.SELECT == "best" and best.is_file() else folder / "checkpoint.pth"
 
 
 def differences(cfg: CfgNode, state: TrainingState, splits: Splits) -> Iterator[str]:
@@ -73,7 +74,7 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
         raise CheckpointError(f"{path}: {error}; {way_out}") from error
     ema = None
     if state.ema is not None:
-        ema = Ema(model.trained_state(), decay=cfg.MODEL.EMA_DECAY)
+        ema = Ema(model.trained_state(), decay=0.0)  # it will not be updated
         ema.load_state_dict(state.ema)
     return rows_of(build_zero_shot(cfg, towers, texts=splits.texts).to(device), model, ema=ema)
 
@@ -99,8 +100,9 @@ def test(cfg: CfgNode) -> None:
         rows = trained_rows(cfg, state, path, splits, device)
     kept: dict[str, Scored] = {}
 
-    def keep(method: str, protocol: str, scored: Scored) -> None:
-        kept[f"scores-{'-'.join(f'{method} {protocol}'.replace('(', '').replace(')', '').split())}.npz"] = scored
+    def keep(method: str, protocol: str, evaluator: MultiLabel) -> None:
+        name = "-".join(f"{method} {protocol}".replace("(", "").replace(")", "").split())
+        kept[f"scores-{name}.npz"] = evaluator.scored()
 
     results = evaluate(
         rows, list(protocols.values()), device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
@@ -124,6 +126,8 @@ def test(cfg: CfgNode) -> None:
     for name, scored in kept.items():
         write_scores(folder / name, scored.scores, scored.targets, scored.names, scored.images)
     print(f"\n{cfg.DATASETS.NAMES}, {cfg.TEST.SPLIT} images\n{format_table(results)}\n\nresults: {folder}")
+    if state is not None and (shortfall := behind(results, rows[-1].name, rows[0].name)):
+        print(shortfall)
 
 
 def main() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from configs import ConfigError, flat, load_config
+from configs import AUTO, ConfigError, flat, load_config
 from datasets import build_splits, build_test, build_train, identities
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, random_state, set_random_state
-from engine.ema import Ema
-from engine.evaluate import evaluate, find, rows_of
+from engine.ema import Ema, decay_over
+from engine.evaluate import behind, evaluate, find, rows_of
 from engine.log import RunLog
 from engine.optim import optimizers, set_rates
 from engine.provenance import provenance
@@ -32,8 +32,10 @@ CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
 FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
     "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED", "SOLVER.MAX_EPOCHS",
+    "SOLVER.PATIENCE",
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
+WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 
 
 class Run:
@@ -44,8 +46,14 @@ class Run:
         self.splits = build_splits(cfg)
         self.vocabulary, self.loader = build_train(cfg, self.splits)
         self.split = "test" if self.splits.val is None else "val"
-        if cfg.SOLVER.SELECT == "best" and self.split == "test":
-            raise ConfigError("SOLVER.SELECT best needs validation images: set DATASETS.VAL or VAL_FRACTION")
+        chosen = {
+            "SELECT best": cfg.SOLVER.SELECT == "best",
+            f"PATIENCE {cfg.SOLVER.PATIENCE}": cfg.SOLVER.PATIENCE > 0,
+        }
+        too_few = cfg.DATASETS.VAL_FRACTION == AUTO  # said by the splits; the last epoch is taken then
+        if self.split == "test" and not too_few:
+            for setting in (name for name, is_set in chosen.items() if is_set):
+                raise ConfigError(f"SOLVER.{setting} needs validation images: set DATASETS.VAL or VAL_FRACTION")
         self.protocols = list(build_test(cfg, self.split, self.splits).protocols.values())
 
         towers = load_towers(cfg)
@@ -67,12 +75,16 @@ class Run:
         self.ema = None
         if cfg.MODEL.USE_EMA:
             state, copied = self.model.trained_state(), self.model.not_averaged
-            self.ema = Ema(state, decay=cfg.MODEL.EMA_DECAY, copied=copied)
+            steps = len(self.loader) * cfg.SOLVER.MAX_EPOCHS
+            decay = decay_over(steps) if cfg.MODEL.EMA_DECAY == AUTO else cfg.MODEL.EMA_DECAY
+            self.ema = Ema(state, decay=decay, copied=copied)
         self.autocast = autocast_dtype(cfg.SOLVER.AMP, self.device)
         self.test_autocast = autocast_dtype(cfg.TEST.AMP, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
         self.config, self.method = cfg.dump(), cfg.MODEL.METHOD
-        self.epoch, self.batch, self.step, self.best = 1, 0, 0, -1.0  # the epoch under way and its batches done
+        self.epoch, self.batch, self.step = 1, 0, 0  # the epoch under way and its batches done
+        self.best, self.best_epoch = -1.0, 0  # highest validation F1@3 of GZSL
+        self.shortfall = ""  # where what will be tested is below zero-shot CLIP
 
     def train(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
         """Trains what is left, evaluating and saving as it goes."""
@@ -81,7 +93,7 @@ class Run:
             rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
             set_rates=partial(
                 set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
-                floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS,
+                floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS or cfg.SOLVER.MAX_EPOCHS,
             ),
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
             log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
@@ -93,7 +105,7 @@ class Run:
             if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
                 self.save(folder / CHECKPOINT)
 
-        while self.epoch <= cfg.SOLVER.MAX_EPOCHS:
+        while self.epoch <= cfg.SOLVER.MAX_EPOCHS and not self.has_waited(cfg):
             if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                 self.ema.reset()
             self.loader.set_position(self.epoch, self.batch)
@@ -106,6 +118,15 @@ class Run:
                 self.evaluate(cfg, folder, log)
             self.epoch, self.batch = self.epoch + 1, 0
             self.save(folder / CHECKPOINT)
+        if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
+            print(f"ended early: validation F1@3 has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
+        if self.shortfall:
+            print(f"{self.shortfall}; {WHAT_TO_TRY}")
+
+    def has_waited(self, cfg: CfgNode) -> bool:
+        """Whether the validation images have seen no progress for as long as SOLVER.PATIENCE allows."""
+        evaluated = (self.epoch - 1) // cfg.SOLVER.EVAL_PERIOD * cfg.SOLVER.EVAL_PERIOD
+        return 0 < cfg.SOLVER.PATIENCE <= evaluated - self.best_epoch and self.best_epoch > 0
 
     def evaluate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
         """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
@@ -120,9 +141,13 @@ class Run:
         write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
         log.results(self.split, results, epoch=self.epoch, step=self.step)
         reached = find(results, rows[-1].name, "GZSL")["F1@3"]
-        if cfg.SOLVER.SELECT == "best" and reached > self.best:
-            self.best = reached
+        risen = self.split == "val" and reached > self.best
+        if risen:
+            self.best, self.best_epoch = reached, self.epoch
+        if risen and cfg.SOLVER.SELECT == "best":
             self.save(folder / BEST)
+        if risen or cfg.SOLVER.SELECT == "last" or self.split == "test":
+            self.shortfall = behind(results, rows[-1].name, rows[0].name)
 
     def save(self, path: Path) -> None:
         """Writes what was trained and where the run stands; no frozen weights."""
@@ -137,6 +162,7 @@ class Run:
             batch=self.batch,
             step=self.step,
             best=self.best,
+            best_epoch=self.best_epoch,
             config=self.config,
             seen=list(self.vocabulary.seen),
             unseen=list(self.vocabulary.unseen),
@@ -185,7 +211,8 @@ class Run:
         self.scaler.load_state_dict(state.scaler)
         if self.ema is not None and state.ema is not None:
             self.ema.load_state_dict(state.ema)
-        self.epoch, self.batch, self.step, self.best = state.epoch, state.batch, state.step, state.best
+        self.epoch, self.batch, self.step = state.epoch, state.batch, state.step
+        self.best, self.best_epoch = state.best, state.best_epoch
         set_random_state(state.random)
 
 

@@ -12,11 +12,20 @@ from configs.defaults import _C
 from configs.words import default_of, typed
 from errors import UserError
 
-__all__ = ["ConfigError", "flat", "load_config", "restore_config"]
+__all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config"]
 
 
+AUTO = -1.0  # what MODEL.EMA_DECAY auto and DATASETS.VAL_FRACTION auto are
 CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
-AT_LEAST = {"MAX_EPOCHS": 1, "EVAL_PERIOD": 1, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 0, "WARMUP_LR": 0, "MIN_LR": 0}
+AT_LEAST = {
+    "MAX_EPOCHS": 1,
+    "EVAL_PERIOD": 1,
+    "LOG_PERIOD": 1,
+    "CHECKPOINT_PERIOD": 0,
+    "PATIENCE": 0,
+    "WARMUP_LR": 0,
+    "MIN_LR": 0,
+}
 
 
 class ConfigError(UserError, ValueError):

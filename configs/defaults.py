@@ -54,7 +54,7 @@ _C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all s
 _C.MODEL.LOSS_TYPE = "MMC"
 _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
-_C.MODEL.EMA_DECAY = 0.9997  # per step
+_C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
 
 _C.INPUT = CfgNode()
@@ -84,7 +84,8 @@ _C.DATASETS.TRAIN = "records/train.json"  # annotation file or folder in any for
 _C.DATASETS.VAL = ""  # same, of all labels; "": none, or cut from TRAIN
 _C.DATASETS.TEST = "records/test.json"  # of all labels (GZSL); "": cut from TRAIN
 _C.DATASETS.TEST_ZSL = ""  # of unseen labels; "": images of TEST with an unseen label
-_C.DATASETS.VAL_FRACTION = 0.0  # of the images of TRAIN, for validation where VAL is ""; release: none
+# Of the images of TRAIN, for validation where VAL is ""; auto: 0.1 where that is 20 images or more; release: none.
+_C.DATASETS.VAL_FRACTION = 0.0
 _C.DATASETS.TEST_FRACTION = 0.0  # of the images of TRAIN, for testing where TEST is ""
 _C.DATASETS.SEEN = ()  # labels, or one "FILE.txt" with a label a line; (): the labels that are not UNSEEN, or CHOOSE
 _C.DATASETS.UNSEEN = ()  # same; training images that have one are left out
@@ -97,6 +98,7 @@ _C.DATASETS.SEPARATOR = "auto"  # between the labels of a cell (CSV) or a line (
 _C.DATASETS.EMPTY_CELL = "absent"
 _C.DATASETS.UNKNOWN = "keep"  # labels that are not known of an image: keep, for methods that can train so; or absent
 _C.DATASETS.SKIP_MISSING = False  # images of the lists that are not there are left out, and counted; False: an error
+_C.DATASETS.MERGE_CASE = False  # labels that differ in case only are one, spelt as in most images; False: an error
 _C.DATASETS.LABELS = ""  # JSON with words, texts and synonyms of labels, such as configs/labels/rap.json
 _C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: all
 
@@ -120,10 +122,12 @@ _C.SOLVER.MAX_EPOCHS = 6  # may be raised on resuming: a finished run goes on
 _C.SOLVER.LR_PERIOD = "epoch"  # epoch: the rate is constant within one; step: it changes in every step
 _C.SOLVER.WARMUP_EPOCHS = 3  # linear, up to but without this epoch
 _C.SOLVER.WARMUP_LR = 5e-7  # rate of every group where the warm-up starts
-_C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; paper: decays over the 6 epochs
+_C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; auto, paper: MAX_EPOCHS
 _C.SOLVER.MIN_LR = 1e-7  # rate of every group where the cosine ends
 _C.SOLVER.EVAL_PERIOD = 3  # epochs between evaluations; the last epoch is always evaluated
 _C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation F1@3 of GZSL; needs DATASETS.VAL)
+# End when validation F1@3 of GZSL has not risen for so many epochs; 0: never. Needs validation images.
+_C.SOLVER.PATIENCE = 0
 _C.SOLVER.LOG_PERIOD = 500  # steps between log lines
 _C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end
 _C.SOLVER.SEED = 42

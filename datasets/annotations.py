@@ -1,6 +1,7 @@
 """From the name of an annotation file or folder to its records: finds out which format it has."""
 
 import os
+import re
 from pathlib import Path
 
 from datasets import shapes
@@ -12,6 +13,7 @@ from datasets.records import DataError, MissingFileError, Records
 __all__ = ["read_records"]
 
 SHAPES_SPLITS = ("train", "val", "test")
+SHAPES_SOURCE = re.compile(rf"(?P<split>{'|'.join(SHAPES_SPLITS)})(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 TABLES = (".csv", ".tsv")
 
 
@@ -19,8 +21,9 @@ def read_records(source: str, root: str, *, separator: str = "auto", empty_is_un
     """The records of an annotation file, of a folder, or of a split of the embedded world.
 
     Args:
-        source: `shapes:train`, `shapes:val`, `shapes:test`; a JSON of the release or a COCO `instances_*.json`; a
-            CSV or TSV; a VOC folder or a list in its `ImageSets/Main`; a folder of images with a text file each.
+        source: `shapes:train`, `shapes:val`, `shapes:test`, or a part such as `shapes:train[:100]`; a JSON of the
+            release or a COCO `instances_*.json`; a CSV or TSV; a VOC folder or a list in its `ImageSets/Main`; a
+            folder of images with a text file each.
         root: what a relative path is relative to.
         separator: between the labels of a cell or line, see `formats.table`.
         empty_is_unknown: see `formats.table`.
@@ -68,10 +71,14 @@ def _read(path: Path, separator: str, empty_is_unknown: bool) -> Records:
 
 
 def _shapes_records(source: str) -> Records:
-    split = source.removeprefix(SHAPES)
-    if split not in SHAPES_SPLITS:
+    match = SHAPES_SOURCE.fullmatch(source.removeprefix(SHAPES))
+    if match is None:
         known = ", ".join(SHAPES + name for name in SHAPES_SPLITS)
-        raise DataError(f"{source!r} is no split of the embedded world; there are {known}")
+        raise DataError(
+            f"{source!r} is no split of the embedded world; there are {known}, or a part, as {known[:12]}[:9]"
+        )
+    split = match["split"]
     _, size, classes = shapes.SPLITS[split]
-    images = tuple(f"{source}/{i}" for i in range(size))
-    return Records(images, tuple(shapes.scene_labels(split, i) for i in range(size)), classes, source)
+    chosen = range(size)[slice(*(int(end) if end else None for end in match.group("start", "stop")))]
+    images = tuple(f"{SHAPES}{split}/{i}" for i in chosen)
+    return Records(images, tuple(shapes.scene_labels(split, i) for i in chosen), classes, source)

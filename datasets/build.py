@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from datasets.labels import LabelNotes
     from datasets.loader import Loader, TrainLoader
     from datasets.records import Records
+    from datasets.sources import Reading
     from datasets.splits import Vocabulary
 
 __all__ = [
     "Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "identities", "image_folder"
 ]  # fmt: skip
+
+AUTO = -1.0  # what VAL_FRACTION auto is
 
 
 class TrainData(NamedTuple):
@@ -36,6 +39,7 @@ class Protocol(NamedTuple):
     name: str  # ZSL or GZSL
     labels: tuple[str, ...]
     loader: Loader
+    task: str = "multi-label"  # what is measured (`engine/evaluators.py`)
 
 
 class TestData(NamedTuple):
@@ -66,25 +70,28 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequenc
     from datasets.choice import LabelChoice
     from datasets.compose import compose
     from datasets.labels import read_names
+    from datasets.spelling import with_one_case
 
-    image_folder(cfg)  # a wrong ROOT_DIR is better told of than each file that is not in it
-    notes, root = _label_notes(cfg), _root(cfg)
+    image_folder(cfg)  # a wrong ROOT_DIR says more than each file that is not in it
+    notes = _label_notes(cfg)
+    reading = _reading(cfg, notes)
     choice = LabelChoice(
-        read_names(tuple(cfg.DATASETS.SEEN), root, "DATASETS.SEEN"),
-        read_names(tuple(cfg.DATASETS.UNSEEN), root, "DATASETS.UNSEEN"),
+        read_names(tuple(cfg.DATASETS.SEEN), reading.root, "DATASETS.SEEN"),
+        read_names(tuple(cfg.DATASETS.UNSEEN), reading.root, "DATASETS.UNSEEN"),
         cfg.DATASETS.CHOOSE,
         cfg.DATASETS.UNSEEN_FRACTION,
         cfg.DATASETS.SPLIT_SEED,
     )
-    test, zsl = _read(cfg, cfg.DATASETS.TEST, notes), _read(cfg, cfg.DATASETS.TEST_ZSL, notes)
+    test, zsl = reading.read(cfg.DATASETS.TEST), reading.read(cfg.DATASETS.TEST_ZSL)
     labels_known = bool(zsl or choice.seen or choice.unseen or trained_on)
+    train = reading.read_training(cfg.DATASETS.TRAIN, optional=not train_needed and test is not None and labels_known)
+    lists = with_one_case(
+        (train, reading.read(cfg.DATASETS.VAL), test, zsl), merge=cfg.DATASETS.MERGE_CASE, preferred=trained_on
+    )
     splits = compose(
-        _train_records(cfg, notes, optional=not train_needed and test is not None and labels_known),
-        _read(cfg, cfg.DATASETS.VAL, notes),
-        test,
-        zsl,
+        *lists,
         choice=choice,
-        val_fraction=cfg.DATASETS.VAL_FRACTION,
+        val_fraction=None if cfg.DATASETS.VAL_FRACTION == AUTO else cfg.DATASETS.VAL_FRACTION,
         test_fraction=cfg.DATASETS.TEST_FRACTION,
         seed=cfg.DATASETS.SPLIT_SEED,
         texts=notes.texts,
@@ -226,15 +233,11 @@ def image_folder(cfg: CfgNode) -> str:
     Raises:
         DataError: if it is not there.
     """
-    from datasets.records import DataError
+    from datasets.sources import below, require_folder
 
-    root = _root(cfg)
-    if root and not os.path.isdir(root):
-        raise DataError(f"there is no folder {root!r}: set DATASETS.ROOT_DIR to the folder of the data set")
-    folder = os.path.join(root, os.path.expanduser(cfg.DATASETS.IMAGE_DIR)) or os.curdir
-    if not os.path.isdir(folder):
-        raise DataError(f"there is no folder {folder!r}: set DATASETS.IMAGE_DIR to the folder of the images")
-    return folder
+    if cfg.DATASETS.ROOT_DIR:
+        require_folder(below(cfg.DATASETS.ROOT_DIR, ""), "ROOT_DIR", "data set")
+    return require_folder(below(cfg.DATASETS.ROOT_DIR, cfg.DATASETS.IMAGE_DIR) or os.curdir, "IMAGE_DIR", "images")
 
 
 def _first(cfg: CfgNode, records: Records) -> Records:
@@ -246,75 +249,35 @@ def _first(cfg: CfgNode, records: Records) -> Records:
     return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
 
 
-def _root(cfg: CfgNode) -> str:
-    return os.path.expanduser(cfg.DATASETS.ROOT_DIR)
+def _reading(cfg: CfgNode, notes: LabelNotes) -> Reading:
+    from datasets.sources import Reading, below
+
+    return Reading(
+        root=below(cfg.DATASETS.ROOT_DIR, ""),
+        images=image_folder(cfg),
+        separator=cfg.DATASETS.SEPARATOR,
+        empty_cell=cfg.DATASETS.EMPTY_CELL,
+        unknown=cfg.DATASETS.UNKNOWN,
+        skip_missing=cfg.DATASETS.SKIP_MISSING,
+        synonyms=notes.synonyms,
+    )
 
 
 def _label_notes(cfg: CfgNode) -> LabelNotes:
     from pathlib import Path
 
     from datasets.labels import LabelNotes, read_labels
+    from datasets.sources import below
 
     if not cfg.DATASETS.LABELS:
         return LabelNotes({}, {}, frozenset())
-    name = os.path.expanduser(cfg.DATASETS.LABELS)
-    path = Path(_root(cfg), name)
-    return read_labels(path if path.is_file() else Path(name), cfg.MODEL.TEMPLATE)
-
-
-def _read(cfg: CfgNode, source: str, notes: LabelNotes) -> Records | None:
-    """The records of a source that may be left empty."""
-    from datasets.annotations import read_records
-    from datasets.compose import canonical
-    from datasets.records import DataError
-
-    if not source:
-        return None
-    for key, value, choices in (
-        ("EMPTY_CELL", cfg.DATASETS.EMPTY_CELL, ("absent", "unknown")),
-        ("UNKNOWN", cfg.DATASETS.UNKNOWN, ("keep", "absent")),
-    ):
-        if value not in choices:
-            raise DataError(f"DATASETS.{key} is {value!r}; it has to be {' or '.join(choices)}")
-    empty_is_unknown = cfg.DATASETS.EMPTY_CELL == "unknown"
-    records = read_records(source, _root(cfg), separator=cfg.DATASETS.SEPARATOR, empty_is_unknown=empty_is_unknown)
-    if records.unknown and cfg.DATASETS.UNKNOWN == "absent":
-        count = sum(map(len, records.unknown))
-        notes_of = (*records.notes, f"{count:,} labels that are not known count as absent (DATASETS.UNKNOWN)")
-        records = records._replace(unknown=(), notes=notes_of)
-    return canonical(_there(cfg, records), notes.synonyms)
-
-
-def _there(cfg: CfgNode, records: Records) -> Records:
-    """The records whose image is there, if the others may be left out."""
-    from datasets.images import present
-    from datasets.records import some
-
-    if not cfg.DATASETS.SKIP_MISSING:
-        return records
-    found = records.rows(present(records.images, image_folder(cfg)))
-    missing = set(records.images) - set(found.images)
-    note = f"images that are not there are left out: {len(missing):,} ({some(missing)})"
-    return found._replace(notes=(*found.notes, note)) if missing else records
-
-
-def _train_records(cfg: CfgNode, notes: LabelNotes, *, optional: bool) -> Records | None:
-    """The training records, or None if they are missing and may be."""
-    from datasets.records import MissingFileError
-
-    try:
-        if not cfg.DATASETS.TRAIN:
-            raise MissingFileError("DATASETS.TRAIN is empty: set it to an annotation file or folder (docs/data.md)")
-        return _read(cfg, cfg.DATASETS.TRAIN, notes)
-    except MissingFileError:
-        if optional:
-            return None
-        raise
+    path = Path(below(cfg.DATASETS.ROOT_DIR, cfg.DATASETS.LABELS))
+    return read_labels(path if path.is_file() else Path(below("", cfg.DATASETS.LABELS)), cfg.MODEL.TEMPLATE)
 
 
 def _unused(cfg: CfgNode, notes: LabelNotes, splits: Splits) -> list[str]:
     """A note on labels of DATASETS.LABELS that no list has."""
-    from datasets.records import some
+    from datasets.records import first_few
 
     unknown = notes.labels - set(splits.vocabulary.all)
-    return [f"{cfg.DATASETS.LABELS}: {some(unknown)} neither seen nor unseen here"] if unknown else []
+    return [f"{cfg.DATASETS.LABELS}: {first_few(unknown)} neither seen nor unseen here"] if unknown else []

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, first_few
 from datasets.shuffle import shuffled
 from datasets.splits import Vocabulary, most_frequent, vocabulary
 
-__all__ = ["CHOICES", "LabelChoice", "choose", "given"]
+__all__ = ["CHOICES", "LabelChoice", "choose", "named_vocabulary"]
 
 CHOICES = ("files", "frequent", "random", "none")
 
@@ -37,7 +37,7 @@ def choose(train: Records, test: Records, test_zsl: Records | None, choice: Labe
     if choice.seen or choice.unseen:
         if test_zsl:
             raise DataError("DATASETS.TEST_ZSL names the unseen labels already: leave SEEN and UNSEEN empty")
-        return given(choice, [train, test])
+        return named_vocabulary(choice, [train, test])
     if choice.how not in CHOICES:
         raise DataError(f"DATASETS.CHOOSE is {choice.how!r}; it has to be one of {', '.join(CHOICES)}")
     if choice.how == "files":
@@ -57,7 +57,7 @@ def choose(train: Records, test: Records, test_zsl: Records | None, choice: Labe
     return Vocabulary(tuple(sorted(seen)), tuple(sorted(set(classes) - set(seen))))
 
 
-def given(choice: LabelChoice, lists: Sequence[Records]) -> Vocabulary:
+def named_vocabulary(choice: LabelChoice, lists: Sequence[Records]) -> Vocabulary:
     """The named labels; if only one part is named, all others of the lists are the other part.
 
     Raises:
@@ -68,11 +68,11 @@ def given(choice: LabelChoice, lists: Sequence[Records]) -> Vocabulary:
         for name in names:
             if name not in known:
                 near = get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {some(known)}"
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {first_few(known)}"
                 raise DataError(f"DATASETS.{key}: {lists[0].source} has no label {name!r}; {hint}")
     seen, unseen = set(choice.seen), set(choice.unseen)
     if both := seen & unseen:
-        raise DataError(f"{some(both)} in DATASETS.SEEN and in DATASETS.UNSEEN: seen or unseen?")
+        raise DataError(f"{first_few(both)} in DATASETS.SEEN and in DATASETS.UNSEEN: seen or unseen?")
     seen, unseen = seen or known - unseen, unseen or known - seen
     if not seen or not unseen:
         raise DataError(

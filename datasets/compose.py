@@ -6,12 +6,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from datasets.choice import LabelChoice, choose, given
-from datasets.records import DataError, Records, some, told
+from datasets.choice import LabelChoice, choose, named_vocabulary
+from datasets.records import DataError, Records, first_few, notes_of
 from datasets.shuffle import shuffled
-from datasets.splits import Vocabulary, restrict, vocabulary, without
+from datasets.splits import Vocabulary, images_without, restrict, vocabulary
 
-__all__ = ["Splits", "canonical", "compose", "cut", "fingerprint"]
+__all__ = ["Splits", "compose", "cut", "fingerprint"]
+
+AUTO_SHARE, AUTO_LEAST = 0.1, 20  # of the training images for validation, where nothing is said; images
 
 
 class Splits(NamedTuple):
@@ -45,7 +47,7 @@ def compose(
     test_zsl: Records | None,
     *,
     choice: LabelChoice,
-    val_fraction: float,
+    val_fraction: float | None,
     test_fraction: float,
     seed: int,
     texts: Mapping[str, str],
@@ -59,7 +61,7 @@ def compose(
         test: test images of generalised zero-shot evaluation.
         test_zsl: test images of zero-shot evaluation, its classes the unseen labels.
         choice: of the labels.
-        val_fraction: of the images of `train`, for validation.
+        val_fraction: of the images of `train`, for validation; None: a tenth where that is AUTO_LEAST images or more.
         test_fraction: of the images of `train`, for testing.
         seed: of the cuts.
         texts: texts of labels, passed on.
@@ -74,21 +76,28 @@ def compose(
         return Splits(labels, None, val, test, test_zsl, texts, test.notes)
     if test is None and not test_fraction:
         raise DataError("DATASETS.TEST is empty: set it to an annotation file, or DATASETS.TEST_FRACTION")
+    notes = list(notes_of(_distinct(train, val, test, test_zsl)))
+    if val_fraction is None:
+        val_fraction = AUTO_SHARE if round(AUTO_SHARE * len(train.images)) >= AUTO_LEAST else 0.0
+        if not val and not val_fraction:
+            notes.append(f"{len(train.images)} images are too few to hold some out for validation")
     shares = {"VAL": 0.0 if val else val_fraction, "TEST": 0.0 if test else test_fraction}
-    notes = list(told(_distinct(train, val, test, test_zsl)))
     rest, parts = cut(train, shares, seed)
     val, test = val or parts["VAL"], test or parts["TEST"]
     assert test is not None  # its share is not 0 then
     labels = choose(rest, test, test_zsl, choice)
-    clean = without(rest, labels.unseen)
+    clean = images_without(rest, labels.unseen)
     if left_out := len(rest.images) - len(clean.images):
-        notes.append(f"{left_out:,} of {len(rest.images):,} training images have an unseen label and are left out")
+        notes.append(
+            f"{left_out:,} of {len(rest.images):,} training images have an unseen label and are left out; "
+            "DATASETS.CHOOSE, SEEN and UNSEEN say which labels are unseen"
+        )
     if left_out and not clean.images:
         raise DataError(f"{train.source}: every training image has an unseen label: choose others, or fewer")
     seen = restrict(clean, labels.seen, drop_empty=False)
     if seen.images and not any(seen.labels):
         raise DataError(f"{train.source}: no training image has a seen label")
-    notes += [*_in_neither(rest, labels), *_twins(labels), *_overlaps(seen, {"validation": val, "test": test})]
+    notes += [*_in_neither(rest, labels), *_overlaps(seen, {"validation": val, "test": test})]
     if labels.unseen and not restrict(test, labels.unseen, drop_empty=True).images:
         notes.append("no test image has an unseen label, so there is no ZSL: raise DATASETS.TEST_FRACTION")
     return Splits(labels, seen, val, test, test_zsl, texts, tuple(notes))
@@ -99,7 +108,7 @@ def _untrained_labels(
 ) -> Vocabulary:
     """Seen and unseen labels where there is no training list."""
     if choice.seen or choice.unseen:
-        return given(choice, [test])
+        return named_vocabulary(choice, [test])
     if test_zsl is not None or not trained_on:
         return vocabulary(None, test, test_zsl)
     seen = set(test.classes) & set(trained_on)
@@ -128,24 +137,6 @@ def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Recor
     if start and start >= len(order):
         raise DataError(f"{records.source}: {len(order)} images leave none for training")
     return (_subset(records, order[start:]) if start else records), parts
-
-
-def canonical(records: Records, synonyms: Mapping[str, str]) -> Records:
-    """The records with every synonym replaced by its label; a note counts them."""
-    if synonyms.keys().isdisjoint(records.classes):
-        return records
-
-    def rename(labels: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(synonyms.get(label, label) for label in labels))
-
-    count = sum(label in synonyms for row in records.labels for label in row)
-    notes = (*records.notes, f"{count:,} mentions of synonyms count as their label")
-    labels = tuple(map(rename, records.labels))
-    unknown = tuple(
-        tuple(label for label in rename(row) if label not in present)
-        for row, present in zip(records.unknown, labels, strict=False)  # nothing where all is known
-    )
-    return records._replace(labels=labels, unknown=unknown, classes=rename(records.classes), notes=notes)
 
 
 def fingerprint(records: Records, asked: Sequence[str] = ()) -> str:
@@ -178,14 +169,7 @@ def _in_neither(records: Records, labels: Vocabulary) -> list[str]:
     mentions = sum(label in rest for row in records.labels for label in row)
     if not mentions:
         return []
-    return [f"{records.source}: {some(rest)} neither seen nor unseen: {mentions:,} mentions are left out"]
-
-
-def _twins(labels: Vocabulary) -> list[str]:
-    """A note on labels that differ in case only."""
-    first: dict[str, str] = {}
-    twins = {name for label in labels.all if (name := first.setdefault(label.casefold(), label)) != label}
-    return [f"{some(twins)} also in another case: DATASETS.LABELS can make them synonyms"] if twins else []
+    return [f"{records.source}: {first_few(rest)} neither seen nor unseen: {mentions:,} mentions are left out"]
 
 
 def _overlaps(train: Records, lists: Mapping[str, Records | None]) -> list[str]:

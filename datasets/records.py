@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from errors import UserError
 
-__all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "some", "told"]
+__all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "first_few", "notes_of"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -132,12 +132,12 @@ def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
     return classes
 
 
-def told(lists: Iterable[Records]) -> tuple[str, ...]:
+def notes_of(lists: Iterable[Records]) -> tuple[str, ...]:
     """What reading the lists merged or left out, with the names of their files."""
     return tuple(f"{records.source}: {note}" for records in lists for note in records.notes)
 
 
-def some(names: Iterable[str]) -> str:
+def first_few(names: Iterable[str]) -> str:
     """The first few of the names, in ASCII order, and how many there are, for messages."""
     ordered = sorted(names)
     first = ", ".join(repr(name) for name in ordered[:3])

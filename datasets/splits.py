@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, first_few
 
-__all__ = ["Vocabulary", "most_frequent", "restrict", "targets", "vocabulary", "without"]
+__all__ = ["Vocabulary", "most_frequent", "restrict", "targets", "vocabulary", "images_without"]
 
 
 class Vocabulary(NamedTuple):
@@ -56,10 +56,10 @@ def vocabulary(train: Records | None, test: Records, test_zsl: Records | None) -
     if not seen:
         raise DataError(f"no seen labels: every class of {test.source} is also one of {source_zsl}")
     if seen & unseen:
-        raise DataError(f"{some(seen & unseen)} in {source} and in {source_zsl}: seen or unseen?")
+        raise DataError(f"{first_few(seen & unseen)} in {source} and in {source_zsl}: seen or unseen?")
     if lacking := (seen | unseen) - set(test.classes):
         raise DataError(
-            f"{some(lacking)} not among the classes of {test.source}, which has to know every label unless "
+            f"{first_few(lacking)} not among the classes of {test.source}, which has to know every label unless "
             "DATASETS.UNSEEN or DATASETS.CHOOSE decides"
         )
     return Vocabulary(tuple(sorted(seen)), tuple(sorted(unseen)))
@@ -83,7 +83,7 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
     return kept.rows(i for i, row in enumerate(kept.labels) if row or not drop_empty)
 
 
-def without(records: Records, names: Collection[str]) -> Records:
+def images_without(records: Records, names: Collection[str]) -> Records:
     """The images that have none of the labels in `names`, with all their labels."""
     avoided = frozenset(names)
     return records.rows(i for i, row in enumerate(records.labels) if avoided.isdisjoint(row))

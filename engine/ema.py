@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.checkpoint import CheckpointError
 from errors import UserError
 
-__all__ = ["Ema", "EmaError"]
+__all__ = ["Ema", "EmaError", "decay_over"]
 
 
 class EmaError(UserError, ValueError):
@@ -87,6 +87,11 @@ class Ema:
             yield
         finally:
             _overwrite(self._live.values(), current)
+
+
+def decay_over(steps: int) -> float:
+    """The decay with which an average spans a tenth of a training: 1 - 10 / steps, at least 0."""
+    return max(0.0, 1 - 10 / steps)
 
 
 @torch.no_grad()

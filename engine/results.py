@@ -34,7 +34,23 @@ __all__ = [
     "write_scores",
 ]
 
-COLUMNS = ("P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "CF1@3", "OP", "OR", "OF1", "CP", "CR", "CF1")
+COLUMNS = (
+    "P@3",
+    "R@3",
+    "F1@3",
+    "P@5",
+    "R@5",
+    "F1@5",
+    "mAP",
+    "mAP_present",
+    "CF1@3",
+    "OP",
+    "OR",
+    "OF1",
+    "CP",
+    "CR",
+    "CF1",
+)
 # what np.load and zipfile raise for broken files
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
@@ -75,9 +91,17 @@ class Scores(NamedTuple):
 def format_table(results: Sequence[Result]) -> str:
     """A plain-text table, one row per result in the order given; percent with two decimals, no line break at the end.
 
-    Columns are those of `COLUMNS` that at least one result has, "-" where another lacks it.
+    Columns are those of `COLUMNS` that a result has, `mAP_present` only where it differs from mAP, then all of what
+    other tasks measure; "-" where a result lacks one.
     """
-    columns = [name for name in COLUMNS if any(name in result.metrics.summary for result in results)]
+    summaries = [result.metrics.summary for result in results]
+    known = {name for summary in summaries for name in summary}
+    if all(summary.get("mAP_present") == summary.get("mAP") for summary in summaries):
+        known.discard("mAP_present")
+    of_other_tasks = dict.fromkeys(
+        name for summary in summaries if summary.keys().isdisjoint(COLUMNS) for name in summary
+    )
+    columns = [*(name for name in COLUMNS if name in known), *of_other_tasks]
     rows = [["method", "protocol", *columns]]
     for method, protocol, metrics, _ in results:
         rows.append(

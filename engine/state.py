@@ -27,6 +27,7 @@ class TrainingState(NamedTuple):
     batch: int  # done of that epoch
     step: int  # done since the start
     best: float  # validation F1@3 of GZSL, in percent; -1 before the first
+    best_epoch: int  # when it was reached; 0 before the first
     config: str  # the whole configuration as YAML
     seen: list[str]  # labels
     unseen: list[str]

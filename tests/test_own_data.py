@@ -102,7 +102,8 @@ def call(monkeypatch, root):
 
 @pytest.mark.parametrize("make", [csv_list, csv_columns, release_json, coco, voc, text_files])
 def test_one_command_trains_and_one_tests(call, root, train_script, test_script, capsys, make):
-    overrides = ("DATASETS.TRAIN", make(root), "DATASETS.UNSEEN", "('couch',)", "DATASETS.TEST_FRACTION", "0.3")
+    overrides = ("DATASETS.TRAIN", make(root), "DATASETS.UNSEEN", "('couch',)", "DATASETS.TEST_FRACTION", "0.3",
+                 "DATASETS.VAL_FRACTION", "0.1")  # fmt: skip
     assert call(train_script, *overrides) == 0
     (run,) = (root / "runs").iterdir()
     assert load_state(run / "checkpoint.pth").step > 0

@@ -26,7 +26,7 @@ from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.compose import Splits
 from datasets.formats.release import checksum
 from datasets.images import SHAPES, locate, open_image, open_truncated
-from datasets.records import DataError, Records, some
+from datasets.records import DataError, Records, first_few
 from engine import cli
 from engine.atomic import WriteError, atomic_write
 from engine.results import aligned
@@ -126,7 +126,7 @@ def remarks(splits: Splits, files: dict[str, Records], lists: dict[str, Records]
         said[0] += f"; published: {known.seen} seen, {known.unseen} unseen"
     for name, records in lists.items():
         if lacking := without_image(records):
-            said.append(f"{name}: no image has {some(lacking)}")
+            said.append(f"{name}: no image has {first_few(lacking)}")
     for name, records in files.items():
         if "checksum" in records.origin and records.origin["checksum"] != checksum(records):
             said.append(f"{name}: {records.source} was changed after prepare_data.py wrote it")
@@ -167,7 +167,7 @@ def check(cfg: CfgNode, *, decode: bool, report: Path | None) -> int:
         print(table(lists, known, problems, decode))
         print("\n".join(remarks(splits, files, lists, known)))
         if short := [image for image, problem in problems.items() if problem.kind == "truncated"]:
-            print(f"cut short, each used as far as it goes (DATALOADER.READ_TRUNCATED): {some(short)}")
+            print(f"cut short, each used as far as it goes (DATALOADER.READ_TRUNCATED): {first_few(short)}")
         assert splits.train is not None  # only an evaluation does without
         if len(splits.train.images) < cfg.SOLVER.IMS_PER_BATCH:
             wrong.append(f"{len(splits.train.images)} training images are fewer than SOLVER.IMS_PER_BATCH")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.formats.text import read_text
-from datasets.records import DataError, Entry, some
+from datasets.records import DataError, Entry, first_few
 
 __all__ = ["Table", "columns_by_name", "entries", "read"]
 
@@ -57,11 +57,11 @@ def columns_by_name(table: Table, names: Mapping[str, str]) -> dict[str, int]:
     """
     found = table.header[1:]
     if repeated := {name for name in found if name in names and found.count(name) > 1}:
-        raise DataError(f"{table.path}, line 1: two columns are called {some(repeated)}")
+        raise DataError(f"{table.path}, line 1: two columns are called {first_few(repeated)}")
     if lacking := set(names) - set(found):
         unknown = set(found) - set(names)
-        besides = f"; of no label: {some(unknown)}" if unknown else ""
-        raise DataError(f"{table.path}, line 1: the header has no column {some(lacking)}{besides}")
+        besides = f"; of no label: {first_few(unknown)}" if unknown else ""
+        raise DataError(f"{table.path}, line 1: the header has no column {first_few(lacking)}{besides}")
     return {label: 1 + found.index(name) for name, label in names.items()}
 
 

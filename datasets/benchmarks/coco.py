@@ -15,7 +15,7 @@ from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.released import differing, file_name
 from datasets.formats import instances
-from datasets.records import DataError, Records, some, told
+from datasets.records import DataError, Records, first_few, notes_of
 from datasets.shuffle import shuffled
 from datasets.splits import restrict
 
@@ -81,7 +81,7 @@ def prepare(downloads: Downloads, *, seed: int, progress: Progress = plain) -> L
     read = {key: _read(path) for key, path in progress(list(files.items()), "annotation files of COCO")}
     test = _test_images(released, read, seed)
     odd = _odd_zsl_images(test.records, released)
-    notes = test.notes + told((*released.values(), *read.values()))
+    notes = test.notes + notes_of((*released.values(), *read.values()))
     if odd:
         notes = (*notes, f"{odd:,} images of test_17_filtered.json do not agree with those of test_65_filtered.json")
     origin = {
@@ -104,7 +104,9 @@ def _released(downloads: Downloads) -> dict[str, Records]:
         if records is None:
             continue
         if wrong := set(records.classes) ^ set(classes):
-            raise DataError(f"{records.source}: its classes are not the {len(classes)} of COCO 48/17: {some(wrong)}")
+            raise DataError(
+                f"{records.source}: its classes are not the {len(classes)} of COCO 48/17: {first_few(wrong)}"
+            )
         lists[key] = records
     return lists
 
@@ -168,7 +170,7 @@ def _read(path: Path) -> Records:
     """All images of an `instances_*.json` with the names of all categories that are annotated in them."""
     records = instances.records_of(_parse(path), path)
     if lacking := {*SEEN, *UNSEEN} - set(records.classes):
-        raise DataError(f"{path}: expected {EXPECTED}, but there is no category {some(lacking)}")
+        raise DataError(f"{path}: expected {EXPECTED}, but there is no category {first_few(lacking)}")
     folder, other = ("train2014", "val2014") if "train2014" in path.name else ("val2014", "train2014")
     if wrong := [image for image in records.images if image.startswith(f"COCO_{other}_")]:
         raise DataError(f"{path}: {wrong[0]!r} is an image of {other}: the file is not what its name says")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from datasets.records import NOTHING, DataError, Records, some
-from datasets.splits import restrict, without
+from datasets.records import NOTHING, DataError, Records, first_few
+from datasets.splits import images_without, restrict
 
 __all__ = ["Lists", "open_vocabulary"]
 
@@ -59,15 +59,15 @@ def open_vocabulary(
             list would be empty.
     """
     if both := set(seen) & set(unseen):
-        raise DataError(f"{some(both)} seen and unseen at once")
+        raise DataError(f"{first_few(both)} seen and unseen at once")
     names = (*seen, *unseen)
     for records in (train, test):
         if lacking := set(names) - set(records.classes) - (set(unseen) if records is train else set()):
-            raise DataError(f"{records.source} does not know the label {some(lacking)}")
+            raise DataError(f"{records.source} does not know the label {first_few(lacking)}")
     losses = [] if "train" in released else [_training_losses(train, seen, unseen)]
     losses += [] if "test" in released else [_test_losses(test, names, keep_empty)]
     lists = Lists(
-        restrict(without(train, unseen), seen, drop_empty=True),
+        restrict(images_without(train, unseen), seen, drop_empty=True),
         restrict(test, names, drop_empty=not keep_empty),
         restrict(test, unseen, drop_empty=not keep_empty),
         None if val is None else restrict(val, names, drop_empty=True),
@@ -77,7 +77,7 @@ def open_vocabulary(
     lists = Lists(**{**lists._asdict(), **released})
     trained = set(lists.train.images)
     if shared := [image for image in (*lists.test.images, *lists.test_zsl.images) if image in trained]:
-        raise DataError(f"{len(shared):,} images are in the training list and in a test list: {some(set(shared))}")
+        raise DataError(f"{len(shared):,} images are in the training list and in a test list: {first_few(set(shared))}")
     for name in ("train", "test", "test_zsl"):
         if not getattr(lists, name).images:
             raise DataError(f"the {name} list of {train.source} would be empty")

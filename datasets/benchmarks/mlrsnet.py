@@ -14,7 +14,7 @@ from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.mlrsnet_tables import CLASSES, find_tables, need_tables
 from datasets.benchmarks.released import Released, comparison, differing, file_name, find_released, without_images
-from datasets.records import DataError, MissingFileError, Records, some
+from datasets.records import DataError, MissingFileError, Records, first_few
 from datasets.shuffle import shuffled
 
 __all__ = ["CLASSES", "UNSEEN", "prepare"]
@@ -160,5 +160,5 @@ def _relabelled(given: Records, tables: Records) -> Records:
     """The given images with the labels of the tables."""
     labels = {file_name(image): row for image, row in zip(tables.images, tables.labels, strict=True)}
     if lacking := [image for image in given.images if file_name(image) not in labels]:
-        raise DataError(f"{given.source}: {len(lacking):,} images are not in {tables.source}: {some(lacking)}")
+        raise DataError(f"{given.source}: {len(lacking):,} images are not in {tables.source}: {first_few(lacking)}")
     return given._replace(labels=tuple(labels[file_name(image)] for image in given.images))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.benchmarks import binary_csv
 from datasets.benchmarks.downloads import Downloads, Progress
-from datasets.records import DataError, Entry, Records, collect, some
+from datasets.records import DataError, Entry, Records, collect, first_few
 
 __all__ = ["CATEGORIES", "CLASSES", "find_tables", "need_tables"]
 
@@ -76,7 +76,7 @@ def need_tables(downloads: Downloads, *, positional: bool, progress: Progress) -
     for category, path in progress(list(files.items()), "label tables of MLRSNet"):
         entries += _category(path, category, _image_folder(downloads.root, category), positional)
     unread = {path.name for path in folder.glob("*.csv")} - {path.name for path in files.values()}
-    notes = [f"{len(unread):,} files in {folder} belong to no category and are left out: {some(unread)}"]
+    notes = [f"{len(unread):,} files in {folder} belong to no category and are left out: {first_few(unread)}"]
     return collect(entries, str(folder), classes=CLASSES, notes=notes if unread else ())
 
 

@@ -13,7 +13,7 @@ from datasets.benchmarks import binary_csv
 from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.released import Released, comparison, file_name, find_released
-from datasets.records import DataError, Records, collect, some
+from datasets.records import DataError, Records, collect, first_few
 from datasets.shuffle import shuffled
 
 __all__ = ["CLASSES", "OFFICIAL", "SEED", "UNSEEN", "prepare"]
@@ -157,7 +157,7 @@ def _read(downloads: Downloads, path: Path, progress: Progress) -> Records:
         return f"{folder}/{name if PurePosixPath(name).suffix else f'{name}.jpg'}"
 
     unread = [name or f"number {k + 1}" for k, name in enumerate(table.header) if k and k not in columns.values()]
-    notes = [f"{path}: columns that are not read: {len(unread):,} ({some(unread)})"] if unread else []
+    notes = [f"{path}: columns that are not read: {len(unread):,} ({first_few(unread)})"] if unread else []
     entries = progress(binary_csv.entries(table, columns, path_of), f"{path.parent.name}/{path.name}")
     return collect(entries, str(path), classes=CLASSES, notes=notes)
 
@@ -171,7 +171,7 @@ def _check_disjoint(train: Records, test: Records) -> None:
     places = set(map(_place, test.images))
     both = [image for image in train.images if _place(image) in places]
     if both:
-        raise DataError(f"{len(both):,} images of {train.source} are test images of {test.source}: {some(both)}")
+        raise DataError(f"{len(both):,} images of {train.source} are test images of {test.source}: {first_few(both)}")
 
 
 def _same_names(train: Records, test: Records) -> list[str]:

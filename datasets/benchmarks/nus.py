@@ -13,7 +13,7 @@ from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.nus_photos import PhotoIndex, photos_on_disk, scan
 from datasets.benchmarks.nus_tables import CONCEPTS, SEEN, find_names, need_names, read_part
-from datasets.records import DataError, Records, some, told
+from datasets.records import DataError, Records, first_few, notes_of
 from datasets.splits import restrict
 
 __all__ = ["SPLITS", "TEST_IMAGES", "prepare"]
@@ -88,7 +88,7 @@ def prepare(
         keep_empty=test_images == "all",
         released=released,
         origin={},
-        notes=made.notes + told(lists.values()),
+        notes=made.notes + notes_of(lists.values()),
     )
     return _described(result, split, test_images, released, downloads.checksums())
 
@@ -136,7 +136,9 @@ def _classes(downloads: Downloads, released: Mapping[str, Records]) -> Classes:
     expected = {"train": classes.seen, "test": classes.seen + classes.unseen, "test_zsl": classes.unseen}
     for key, records in released.items():
         if wrong := set(records.classes) ^ set(expected[key]):
-            raise DataError(f"{records.source}: its classes are not the {len(expected[key]):,} expected: {some(wrong)}")
+            raise DataError(
+                f"{records.source}: its classes are not the {len(expected[key]):,} expected: {first_few(wrong)}"
+            )
     return classes
 
 

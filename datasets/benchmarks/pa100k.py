@@ -10,7 +10,7 @@ from datasets.benchmarks import matlab
 from datasets.benchmarks.downloads import Downloads, Progress, plain
 from datasets.benchmarks.lists import Lists, open_vocabulary
 from datasets.benchmarks.released import comparison, differing, find_released
-from datasets.records import DataError, Entry, Records, collect, some
+from datasets.records import DataError, Entry, Records, collect, first_few
 from datasets.splits import most_frequent
 
 __all__ = ["CLASSES", "OFFICIAL", "SEEN", "prepare"]
@@ -99,7 +99,7 @@ def _read(path: Path, folder: str, progress: Progress) -> dict[str, Records]:
     attributes = matlab.texts(variables["attributes"], f"{path}: attributes")
     if len(attributes) != len(OFFICIAL) or set(attributes) != set(OFFICIAL):
         wrong = set(attributes) ^ set(OFFICIAL) or {name for name in attributes if attributes.count(name) > 1}
-        raise DataError(f"{path}: its attributes are not the {len(OFFICIAL)} of PA100K: {some(wrong)}")
+        raise DataError(f"{path}: its attributes are not the {len(OFFICIAL)} of PA100K: {first_few(wrong)}")
     return {part: _part(path, part, variables, attributes, folder) for part in progress(PARTS, "annotation of PA100K")}
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.benchmarks import matlab
-from datasets.records import DataError, Entry, Records, collect, some
+from datasets.records import DataError, Entry, Records, collect, first_few
 
 __all__ = ["CLASSES", "OFFICIAL", "SKIRTS", "Annotation", "Partition", "read"]
 
@@ -74,7 +74,7 @@ def read(path: Path, folder: str, *, uncertain_is_positive: bool, merge_skirts: 
     if len(rows) != len(images):
         raise DataError(f"{path}: there are {len(rows):,} rows of labels for {len(images):,} images")
     if repeated := [name for name, count in Counter(images).items() if count > 1]:
-        raise DataError(f"{path}: the image {some(repeated)} is listed twice")
+        raise DataError(f"{path}: the image {first_few(repeated)} is listed twice")
     if merge_skirts:
         rows = [_merged(row) for row in rows]
     where = [f"{path}: row {i}" for i in range(1, len(rows) + 1)]
@@ -95,9 +95,9 @@ def _reader(path: Path, struct: Any) -> Callable[[int], Any]:
 def _evaluated(path: Path, table: Any, attributes: tuple[str, ...]) -> Any:
     """The columns of `CLASSES`, found by name."""
     if lacking := set(OFFICIAL) - set(attributes):
-        raise DataError(f"{path}: there is no attribute {some(lacking)}: is it RAPv2, or translated?")
+        raise DataError(f"{path}: there is no attribute {first_few(lacking)}: is it RAPv2, or translated?")
     if repeated := {name for name in OFFICIAL if attributes.count(name) > 1}:
-        raise DataError(f"{path}: the attribute {some(repeated)} is listed twice")
+        raise DataError(f"{path}: the attribute {first_few(repeated)} is listed twice")
     if table.ndim != 2 or table.shape[1] != len(attributes):
         raise DataError(f"{path}: expected a column for each of {len(attributes)} attributes, found {table.shape}")
     return table[:, [attributes.index(name) for name in OFFICIAL]]

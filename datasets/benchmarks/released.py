@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from datasets.benchmarks.downloads import Downloads
-from datasets.records import DataError, Records, some, told
+from datasets.records import DataError, Records, first_few, notes_of
 
 __all__ = ["Released", "comparison", "differing", "file_name", "find_released", "without_images"]
 
@@ -26,7 +26,7 @@ class Released(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """What reading the lists merged."""
-        return told(records for records in (self.train, self.test) if records is not None)
+        return notes_of(records for records in (self.train, self.test) if records is not None)
 
 
 def find_released(downloads: Downloads, folder: str, classes: Sequence[str], seen: int) -> Released:
@@ -49,7 +49,7 @@ def find_released(downloads: Downloads, folder: str, classes: Sequence[str], see
         if records is train and len(train.classes) == seen and set(train.classes) < set(classes):
             continue
         wrong = set(records.classes) ^ set(classes)
-        raise DataError(f"{records.source}: its classes are not the {len(classes)} of {folder}: {some(wrong)}")
+        raise DataError(f"{records.source}: its classes are not the {len(classes)} of {folder}: {first_few(wrong)}")
     return Released(train, test, train.classes if train is not None and len(train.classes) == seen else None)
 
 

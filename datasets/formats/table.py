@@ -1,16 +1,19 @@
-"""Tables, CSV or TSV, in one of two layouts.
+"""Tables, CSV or TSV, in one of three layouts.
 
-    image,labels            image,dog,cat
-    a.jpg,dog|cat           a.jpg,1,1
-    b.jpg,                  b.jpg,0,0
+    image,labels            image,dog,cat           image,label
+    a.jpg,dog|cat           a.jpg,1,1               a.jpg,dog
+    b.jpg,                  b.jpg,0,0               a.jpg,cat
 
 UTF-8; columns are separated by comma, semicolon or tab. The image column is called image, file, filename, file_name,
 path or img, the one of the labels labels, label, tags or classes. In the second layout every other column is a label,
-but for one that numbers the rows, as pandas writes it. A first line such as sep=; (Excel) names the separator.
+but for one that numbers the rows, as pandas writes it. The third is that of a table whose cells are one label each and
+some image of which stands in several rows: it has the labels of all of them. A first line such as sep=; (Excel) names
+the separator.
 """
 
 import csv
 import io
+import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import NamedTuple
 
 from datasets.formats.text import labels_in, read_text, separator_of
 from datasets.images import IMAGE_SUFFIXES
-from datasets.records import DataError, Entry, Records, collect, some
+from datasets.records import DataError, Entry, Records, collect, first_few
 
 __all__ = ["read_table"]
 
@@ -117,7 +120,7 @@ def _delimiter(path: Path, text: str) -> str:
     if any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in cells):
         raise DataError(f"{path}, line {number}: no header: the first line has to name the columns, as image,labels")
     raise DataError(
-        f"{path}, line {number}: no column for the image among {some(cells)}: call it {', '.join(IMAGE_COLUMNS)}"
+        f"{path}, line {number}: no column for the image among {first_few(cells)}: call it {', '.join(IMAGE_COLUMNS)}"
     )
 
 
@@ -149,10 +152,25 @@ def _listed(path: Path, rows: Sequence[_Row], header: _Row, columns: tuple[int, 
             )
     sign, notes = separator_of([row.cells[labels] for row in rows], separator)
     entries = [Entry(f"{path}, line {row.line}", row.cells[image], labels_in(row.cells[labels], sign)) for row in rows]
+    if all(len(entry.labels) <= 1 for entry in entries):
+        entries = _joined(entries)
+        if len(entries) < len(rows):
+            notes = (*notes, f"a row for each label: {len(rows):,} rows of {len(entries):,} images")
     unread = [name or f"number {k + 1}" for k, name in enumerate(header.cells) if k not in columns]
     if unread:
-        notes = (*notes, f"columns that are not read: {len(unread):,} ({some(unread)})")
+        notes = (*notes, f"columns that are not read: {len(unread):,} ({first_few(unread)})")
     return _collected(path, entries, None, notes)
+
+
+def _joined(entries: Sequence[Entry]) -> list[Entry]:
+    """One entry for each image, with the labels of all its rows."""
+    by_image: dict[str, Entry] = {}
+    for entry in entries:
+        name = posixpath.normpath(entry.image)
+        first = by_image.setdefault(name, entry)
+        if first is not entry:
+            by_image[name] = first._replace(labels=list(dict.fromkeys((*first.labels, *entry.labels))))
+    return list(by_image.values())
 
 
 def _flagged(path: Path, rows: Sequence[_Row], header: _Row, image: int, *, empty_is_unknown: bool) -> Records:

@@ -60,7 +60,8 @@ def separator_of(texts: Collection[str], separator: str) -> tuple[str, tuple[str
         return separator, ()
     for found in SEPARATORS:
         if any(found in text for text in texts):
-            return found, (f"labels are taken to be separated by {found!r}",)
+            note = f"labels are taken to be separated by {found!r}; where it is part of a label, set DATASETS.SEPARATOR"
+            return found, (f'{note} ("": a cell or line is one label)',)
     return "", ()
 
 

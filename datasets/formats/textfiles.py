@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.formats.text import labels_in, read_text, separator_of
 from datasets.images import IMAGE_SUFFIXES
-from datasets.records import DataError, Entry, Records, collect, some
+from datasets.records import DataError, Entry, Records, collect, first_few
 
 __all__ = ["read_folder"]
 
@@ -58,7 +58,7 @@ def read_folder(folder: Path, *, separator: str = "auto") -> Records:
         "text files without an image, not read": set(texts) - set(pairs.values()) - ({CLASSES} if classes else set()),
         "images with an empty text file, which have no labels": {i for i, text in pairs.items() if not labels[text]},
     }
-    notes = (*notes, *(f"{what}: {len(names):,} ({some(names)})" for what, names in counts.items() if names))
+    notes = (*notes, *(f"{what}: {len(names):,} ({first_few(names)})" for what, names in counts.items() if names))
     return collect(entries, str(folder), classes=classes, notes=notes)
 
 

@@ -15,7 +15,7 @@ from xml.parsers.expat import ErrorString
 
 from datasets.formats.text import read_text
 from datasets.images import IMAGE_SUFFIXES
-from datasets.records import DataError, Entry, MissingFileError, Records, collect, some
+from datasets.records import DataError, Entry, MissingFileError, Records, collect, first_few
 
 __all__ = ["is_image_set", "is_voc", "read_folder", "read_image_set"]
 
@@ -63,7 +63,7 @@ def read_folder(folder: Path) -> Records:
     images = _images(annotations)
     records = _records([(str(annotations / name), annotations / name) for name in names], folder, images)
     left_out = images.names - {os.path.basename(image) for image in records.images}
-    notes = (f"images without an XML, left out: {len(left_out):,} ({some(left_out)})",) if left_out else ()
+    notes = (f"images without an XML, left out: {len(left_out):,} ({first_few(left_out)})",) if left_out else ()
     return records._replace(notes=(*records.notes, *notes))
 
 

@@ -177,3 +177,19 @@ def test_a_home_folder_is_understood(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.json").write_text('{"images": [["x.jpg", ["a"]]], "classes": ["a"]}')
     assert read_records("~/a.json", "/anywhere").images == ("x.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"), [("[:3]", [0, 1, 2]), ("[5998:]", [5998, 5999]), ("[7:9]", [7, 8]), ("[5999:7000]", [5999])]
+)
+def test_a_part_of_the_embedded_world_is_written_as_a_slice(part, expected):
+    whole, some = read_records("shapes:train", ""), read_records(f"shapes:train{part}", "")
+    assert some.images == tuple(f"shapes:train/{i}" for i in expected)
+    assert some.labels == tuple(whole.labels[i] for i in expected)
+    assert some.classes == whole.classes
+
+
+@pytest.mark.parametrize("source", ["shapes:train[", "shapes:train[1]", "shapes:train[-3:]", "shapes:[:2]"])
+def test_what_is_no_slice_of_the_embedded_world_is_answered_with_an_example(source):
+    with pytest.raises(DataError, match=r"is no split of the embedded world.*shapes:train\[:9\]"):
+        read_records(source, "")

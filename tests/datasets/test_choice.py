@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from datasets.choice import CHOICES, LabelChoice, choose, given
+from datasets.choice import CHOICES, LabelChoice, choose, named_vocabulary
 from datasets.records import DataError, Records
 
 ROWS = [("a", "b"), ("a",), ("c", "a"), ("b",)]
@@ -49,4 +49,4 @@ def test_named_labels_go_before_the_rule():
 @pytest.mark.parametrize("key", ["seen", "unseen"])
 def test_naming_every_label_leaves_none_for_the_other_part(key):
     with pytest.raises(DataError, match=rf"DATASETS\.{key.upper()}: every label is named"):
-        given(choice(**{key: tuple("abcd")}), [records()])
+        named_vocabulary(choice(**{key: tuple("abcd")}), [records()])

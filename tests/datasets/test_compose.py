@@ -3,7 +3,7 @@ import random
 import pytest
 
 from datasets.choice import LabelChoice
-from datasets.compose import canonical, compose, cut, fingerprint
+from datasets.compose import compose, cut, fingerprint
 from datasets.records import DataError, Records
 
 FILES = LabelChoice((), (), "files", 0.3, 0)
@@ -150,7 +150,8 @@ def test_what_is_left_out_is_counted(many):
     dropped = sum(bool({"d", "e"} & set(row)) for row in rest)
     ignored = sum(label in "bc" for row in rest for label in row)
     assert splits.notes == (
-        f"{dropped} of 90 training images have an unseen label and are left out",
+        f"{dropped} of 90 training images have an unseen label and are left out; "
+        "DATASETS.CHOOSE, SEEN and UNSEEN say which labels are unseen",
         f"my.csv: 'b', 'c' neither seen nor unseen: {ignored} mentions are left out",
     )
 
@@ -225,10 +226,19 @@ def test_images_of_training_and_test_are_counted():
     )  # fmt: skip
 
 
-def test_labels_that_differ_in_case_only_are_told(many):
-    other = many._replace(labels=(("A",), *many.labels[1:]), classes=("A", *many.classes))
-    (note,) = composed(other, test_fraction=0.1, choice=FILES._replace(how="none")).notes
-    assert note == "'A' also in another case: DATASETS.LABELS can make them synonyms"
+@pytest.mark.parametrize(("images", "held_out"), [(194, 0), (195, 20), (400, 40)])
+def test_validation_images_are_cut_off_by_themselves_where_there_are_enough(images, held_out):
+    splits = composed(records([["a"]] * images), test_fraction=0.1, val_fraction=None,
+                      choice=FILES._replace(how="none"))  # fmt: skip
+    assert (len(splits.val.images) if splits.val else 0) == held_out
+    assert (f"{images} images are too few to hold some out for validation" in splits.notes) == (not held_out)
+
+
+def test_a_validation_list_is_taken_instead_of_a_cut():
+    val = records([["a"]], source="val.csv", prefix="v")
+    splits = composed(records([["a"]] * 50), val, test_fraction=0.1, val_fraction=None,
+                      choice=FILES._replace(how="none"))  # fmt: skip
+    assert (splits.val, splits.notes) == (val, ())
 
 
 def test_a_test_part_without_unseen_labels_is_told():
@@ -250,29 +260,11 @@ def test_neither_a_test_list_nor_a_fraction_names_both_keys(many):
         composed(many)
 
 
-def test_synonyms_become_their_label_once():
-    found = canonical(records([["couch", "sofa"], ["tv"], []]), {"couch": "sofa", "telly": "tv"})
-    assert found.labels == (("sofa",), ("tv",), ())
-    assert found.classes == ("sofa", "tv")
-    assert found.notes == ("1 mentions of synonyms count as their label",)
-
-
-def test_records_without_synonyms_are_left_alone(many):
-    assert canonical(many, {"couch": "sofa"}) is many
-
-
 def test_splits_print_their_sizes_and_notes(many):
     splits = composed(many, test_fraction=0.1, choice=LabelChoice((), ("e",), "files", 0.3, 0))
     first, *rest = str(splits).splitlines()
     assert first == f"data: {len(splits.train.images)} training, 10 test images; 4 seen and 1 unseen labels"
     assert tuple(rest) == splits.notes
-
-
-def test_synonyms_of_what_is_not_known_are_their_label():
-    records = Records(
-        ("a", "b"), (("sofa",), ()), ("sofa", "couch", "cat"), "f", unknown=(("couch", "cat"), ("couch",))
-    )
-    assert canonical(records, {"couch": "sofa"}).unknown == (("cat",), ("sofa",))
 
 
 def test_a_fingerprint_tells_what_is_not_known():

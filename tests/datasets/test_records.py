@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.records import DataError, Entry, MissingFileError, Records, collect, some, told
+from datasets.records import DataError, Entry, MissingFileError, Records, collect, first_few, notes_of
 
 
 def entries(*rows):
@@ -95,13 +95,13 @@ def test_a_missing_file_is_an_error_of_the_data():
     ],
 )
 def test_the_first_names_stand_for_many(names, said):
-    assert some(names) == said
+    assert first_few(names) == said
 
 
 def test_notes_of_files_are_told_with_the_names_of_the_files():
     train, test = (Records((), (), ("a",), f"{name}.json") for name in ("train", "test"))
     files = [train._replace(notes=("one", "two")), test, test._replace(notes=("three",))]
-    assert told(files) == ("train.json: one", "train.json: two", "test.json: three")
+    assert notes_of(files) == ("train.json: one", "train.json: two", "test.json: three")
 
 
 def test_rows_are_images_with_their_labels_in_the_order_asked_for():

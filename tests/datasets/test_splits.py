@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from datasets.records import DataError, Records
-from datasets.splits import known, most_frequent, restrict, targets, vocabulary, without
+from datasets.splits import images_without, known, most_frequent, restrict, targets, vocabulary
 
 
 def records(classes, labels=(), source="file"):
@@ -77,7 +77,7 @@ def test_targets_without_any_label_are_zeros(rows):
 
 
 def test_images_with_a_named_label_are_left_out_and_the_rest_keep_all_labels():
-    rest = without(records("abc", [("a", "c"), ("b",), (), ("a", "b")]), ["c", "x"])
+    rest = images_without(records("abc", [("a", "c"), ("b",), (), ("a", "b")]), ["c", "x"])
     assert (rest.images, rest.labels) == (("1.jpg", "2.jpg", "3.jpg"), (("b",), (), ("a", "b")))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from engine.ema import Ema, EmaError
+from engine.ema import Ema, EmaError, decay_over
 
 
 def live(seed=0):
@@ -183,3 +183,8 @@ def test_a_decay_out_of_range_is_refused(decay):
 def test_a_copied_name_that_is_not_there_is_refused():
     with pytest.raises(EmaError, match="tau_global"):
         Ema(live(), decay=0.9, copied=("tau_global",))
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(1, 0.0), (10, 0.0), (100, 0.9), (8424, 1 - 10 / 8424)])
+def test_an_average_by_itself_spans_a_tenth_of_the_steps(steps, decay):
+    assert decay_over(steps) == pytest.approx(decay, abs=1e-15)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from datasets import Protocol
 from engine.ema import Ema
-from engine.evaluate import Row, evaluate, find, rows_of, score_images
-from engine.metrics import measure
+from engine.evaluate import Row, behind, evaluate, find, rows_of, run_methods
+from engine.evaluators import TASKS
+from engine.metrics import Metrics, measure
+from engine.results import Result
 
 HOW = {"device": torch.device("cpu"), "autocast": None, "progress_bar": False}
 NAMES = ("cat", "dog", "kite", "tree")
@@ -22,6 +24,10 @@ class Batch(NamedTuple):
     images: Tensor
     targets: Tensor
     paths: list[str]
+
+
+class Output(NamedTuple):
+    scores: Tensor
 
 
 class Loader(list):
@@ -43,7 +49,12 @@ def linear(factor=1.0, name="linear"):
     def encode(names):
         return factor * WEIGHT[:, : len(names)]
 
-    return Row(name, encode, lambda images, labels: images.flatten(1) @ labels)
+    return Row(name, encode, lambda images, labels: Output(images.flatten(1) @ labels))
+
+
+def score_images(methods, protocol, **how):
+    """The scores of every method."""
+    return {name: evaluator.scored() for name, evaluator in run_methods(methods, protocol, **how).items()}
 
 
 def joined(batches, part):
@@ -84,9 +95,9 @@ def test_every_method_sees_every_image_once_and_images_are_read_once():
     def method(name):
         def score(images, labels):
             seen[name].append(images)
-            return images.flatten(1) @ labels
+            return Output(images.flatten(1) @ labels)
 
-        return linear()._replace(name=name, score=score)
+        return linear()._replace(name=name, run=score)
 
     score_images([method("a"), method("b")], Protocol("ZSL", NAMES, once()), **HOW)
     expected = joined(loader(), "images")
@@ -112,7 +123,7 @@ def test_nothing_is_recorded_for_gradients():
 
     def score(images, labels):
         kept.append(images.flatten(1) @ labels)
-        return kept[-1]
+        return Output(kept[-1])
 
     score_images([Row("a", lambda _: 2 * weight, score)], Protocol("ZSL", NAMES, loader()), **HOW)
     assert not any(scores.requires_grad for scores in kept)
@@ -141,7 +152,7 @@ def test_weights_are_applied_to_labels_and_scores_of_their_method_only():
         return scale["value"] * WEIGHT
 
     def score(images, labels):
-        return scale["value"] * (images.flatten(1) @ labels)
+        return Output(scale["value"] * (images.flatten(1) @ labels))
 
     methods = [Row("a", encode, score), Row("b", encode, score, doubled), Row("c", encode, score)]
     found = score_images(methods, Protocol("ZSL", NAMES, loader()), **HOW)
@@ -187,7 +198,7 @@ def test_averaged_weights_are_given_back_when_scoring_fails():
     with torch.no_grad():
         model.weight.mul_(3)
     rows = rows_of(ZeroShot(), model, ema=ema)
-    rows[2] = rows[2]._replace(score=lambda *_: 1 / 0)
+    rows[2] = rows[2]._replace(run=lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score_images(rows, Protocol("ZSL", NAMES, loader()), **HOW)
     assert torch.equal(model.weight, 3 * WEIGHT)
@@ -215,9 +226,9 @@ def test_results_are_the_metrics_of_the_raw_scores_that_are_kept():
                      keep=lambda *what: kept.update({what[:2]: what[2]}), **HOW)  # fmt: skip
     assert kept.keys() == {("a", "GZSL"), ("b", "GZSL")}
     for result in found:
-        scored = kept[result.method, result.protocol]
+        scored = kept[result.method, result.protocol].scored()
         assert measure(scored.scores, scored.targets).summary == result.metrics.summary
-    assert np.array_equal(kept["a", "GZSL"].scores, -kept["b", "GZSL"].scores)
+    assert np.array_equal(kept["a", "GZSL"].scored().scores, -kept["b", "GZSL"].scored().scores)
 
 
 def test_images_that_were_skipped_are_named_in_a_warning():
@@ -244,3 +255,41 @@ def test_the_summary_of_one_combination_is_found():
 def test_a_combination_that_was_not_evaluated_is_an_error():
     with pytest.raises(KeyError, match="RAM, ZSL"):
         find([], "RAM", "ZSL")
+
+
+def result(method, protocol, f1, precision):
+    return Result(method, protocol, Metrics({"F1@3": f1, "mAP": precision}, {}, {}), ())
+
+
+def test_a_method_that_is_below_another_is_told_with_both_numbers():
+    results = [
+        result("CLIP", "ZSL", 60.0, 70.0), result("CLIP", "GZSL", 50.0, 60.0), result("RAM", "ZSL", 61.0, 69.94),
+        result("RAM", "GZSL", 49.0, 60.0),
+    ]  # fmt: skip
+    assert behind(results, "RAM", "CLIP") == "RAM is below CLIP: ZSL mAP 69.9, not 70.0; GZSL F1@3 49.0, not 50.0"
+    assert behind(results, "CLIP", "CLIP") == ""
+
+
+def test_a_task_from_elsewhere_measures_what_it_wants_of_outputs_and_batches(monkeypatch):
+    class Pixels:
+        """The share of pixels that a method gets right."""
+
+        def __init__(self, names):
+            self.right = torch.zeros(len(names))
+            self.pixels = 0
+
+        def add(self, output, batch):
+            self.right += (output.masks == batch.masks).sum((0, 2)).float()
+            self.pixels += batch.masks.shape[0] * batch.masks.shape[2]
+
+        def metrics(self):
+            rates = (100 * self.right / self.pixels).numpy()
+            return Metrics({"accuracy": float(rates.mean())}, {"accuracy": rates}, {"classes": len(rates)})
+
+    monkeypatch.setitem(TASKS, "segmentation", Pixels)
+    masks = torch.tensor([[[1, 0, 1, 1], [0, 0, 0, 1]], [[1, 1, 1, 1], [0, 0, 1, 1]]])  # (B, C, P)
+    batches = Loader([SimpleNamespace(images=torch.zeros(2, 3, 2, 2), masks=masks)])
+    method = Row("ones", lambda names: len(names), lambda *_: SimpleNamespace(masks=torch.ones_like(masks)))
+    (only,) = evaluate([method], [Protocol("GZSL", NAMES[:2], batches, task="segmentation")], **HOW)
+    assert only.metrics.summary == {"accuracy": 62.5}
+    assert only.metrics.per_class["accuracy"].tolist() == [87.5, 37.5]

@@ -9,7 +9,7 @@ import pytest
 
 import engine.atomic
 from engine.atomic import WriteError
-from engine.metrics import measure
+from engine.metrics import Metrics, measure
 from engine.results import (
     Result,
     ResultsError,
@@ -58,7 +58,8 @@ def test_the_table_holds_each_result_in_its_order_with_two_decimals(results):
     lines = format_table(results).split("\n")
     for line, result in zip(lines[2:], results, strict=True):
         summary = result.metrics.summary
-        keys = ["P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "CF1@3", "OP", "OR", "OF1", "CP", "CR", "CF1"]
+        keys = ["P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "mAP_present", "CF1@3", "OP", "OR", "OF1", "CP",
+                "CR", "CF1"]  # fmt: skip
         values = [f"{summary[key]:.2f}" if key in summary else "-" for key in keys]
         assert line.split() == [*result.method.split(), result.protocol, *values]
 
@@ -74,8 +75,24 @@ def test_the_columns_of_the_table_are_aligned(results):
 
 
 def test_columns_that_no_result_has_are_not_in_the_table(results):
-    columns = ["method", "protocol", "P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "CF1@3"]
+    columns = ["method", "protocol", "P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "mAP", "mAP_present", "CF1@3"]
     assert format_table(results[:2]).split("\n")[0].split() == columns
+
+
+def test_the_other_convention_of_map_has_a_column_where_it_says_something_else(scores):
+    every = Result("RAM", "GZSL", measure(scores, np.tile([[1, 0, 1, 0], [0, 1, 0, 1]], (3, 1))), NAMES)
+    assert "mAP_present" not in format_table([every])
+    absent = Result("RAM", "ZSL", measure(scores[:, :2], np.tile([1, 0], (6, 1))), NAMES[:2])
+    header, _, _, row = format_table([every, absent]).split("\n")
+    cells = dict(zip(header.split(), row.split(), strict=True))
+    assert (cells["mAP"], cells["mAP_present"]) == ("50.00", "100.00")
+
+
+def test_what_another_task_measures_has_columns_of_its_own(results):
+    pixels = Result("RAM", "masks", Metrics({"mIoU": 41.5, "accuracy": 80.0}, {}, {}), NAMES)
+    header, _, *rows = format_table([results[0], pixels]).split("\n")
+    assert header.split()[-2:] == ["mIoU", "accuracy"]
+    assert [row.split()[-2:] for row in rows] == [["-", "-"], ["41.50", "80.00"]]
 
 
 def test_a_table_of_nothing_is_its_header():

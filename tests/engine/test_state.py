@@ -6,8 +6,9 @@ from engine.state import TrainingState, load_state, save_state
 
 STATE = TrainingState(
     method="ram", model={"weight": torch.arange(3.0)}, ema=None, optimizers={"sgd": {"state": {}}}, scaler={},
-    random={"torch": torch.zeros(4, dtype=torch.uint8)}, epoch=2, batch=1, step=7, best=-1.0, config="SOLVER: {}\n",
-    seen=["cat", "Hütte"], unseen=[], texts={"cat": "a cat!"}, images="ab12", clip="ViT/sha256:0",
+    random={"torch": torch.zeros(4, dtype=torch.uint8)}, epoch=2, batch=1, step=7, best=-1.0, best_epoch=0,
+    config="SOLVER: {}\n", seen=["cat", "Hütte"], unseen=[], texts={"cat": "a cat!"}, images="ab12",
+    clip="ViT/sha256:0",
 )  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def test_what_pythons_csv_module_writes_is_read_back(tmp_path):
 def test_the_separator_that_is_found_is_noted_and_holds_for_the_whole_table(table):
     records = table('image,labels\na.jpg,"big, red"\nb.jpg,dog;cat\n')
     assert records.labels == (("big, red",), ("dog", "cat"))
-    assert records.notes == ("labels are taken to be separated by ';'",)
+    (note,) = records.notes
+    assert note.startswith("labels are taken to be separated by ';'; where it is part of a label, set DATASETS.SEP")
 
 
 def test_a_separator_that_is_set_is_the_only_one(table):
@@ -150,7 +151,7 @@ def test_an_image_again_with_the_same_labels_is_counted_once(table):
         ("image,x\na.jpg,2\n", ["line 2", "'x'", "'2'"]),
         ("image,caption\na.jpg,a dog\n", ["line 2", "'caption'", "'a dog'", "'labels'"]),
         ("image,labels\na.jpg,\nb.jpg,\n", ["no image has a label"]),
-        ("image,labels\na.jpg,x\nb.jpg,y\na.jpg,y\n", ["line 4", "'a.jpg'", "other labels", "my.csv, line 2"]),
+        ("image,labels\na.jpg,x|z\nb.jpg,y\na.jpg,y\n", ["line 4", "'a.jpg'", "other labels", "my.csv, line 2"]),
         ('image,labels\na.jpg,x\n"b.jpg,y\nc.jpg,z\n', ["line 3", "broken quotes"]),
         ('image,labels\na.jpg,x\n"b"c.jpg,y\n', ["line 3", "broken quotes"]),
         ('image,labels\na.jpg,x\n"' + "b" * 140_000 + "\n", ["line 3", "broken quotes"]),
@@ -199,3 +200,23 @@ def test_a_label_called_index_that_counts_nothing_is_a_label(table):
 def test_a_column_without_a_name_that_counts_nothing_is_an_error(table):
     with pytest.raises(DataError, match="column 1 has no name"):
         table(",image,cat\n1,a.jpg,1\n1,b.jpg,0\n")
+
+
+def test_a_table_with_a_row_for_each_label_is_joined_by_image_and_says_so(table):
+    records = table("image,label\na.jpg,dog\nb.jpg,\n./a.jpg,cat\na.jpg,dog\nb.jpg,ant\n")
+    assert records.images == ("a.jpg", "b.jpg")
+    assert records.labels == (("dog", "cat"), ("ant",))
+    assert records.notes == ("a row for each label: 5 rows of 2 images",)
+
+
+def test_labels_with_a_comma_are_kept_whole_where_a_cell_is_said_to_be_one_label(table):
+    content = 'image,label\na.jpg,"car, red"\na.jpg,"car, blue"\n'
+    assert table(content, separator="").labels == (("car, red", "car, blue"),)
+    with pytest.raises(DataError, match="other labels"):
+        table(content)
+
+
+def test_where_labels_are_split_the_note_says_how_not_to(table):
+    (note,) = table('image,labels\na.jpg,"car, red"\n').notes
+    assert note.startswith("labels are taken to be separated by ','")
+    assert 'set DATASETS.SEPARATOR ("": a cell or line is one label)' in note
