@@ -135,9 +135,9 @@ class ImageTrunk(nn.Module):
         patches = visual.conv1(images)  # (B, W, rows, columns)
         grid = tuple(patches.shape[2:])
         x = patches.flatten(2).transpose(1, 2)  # (B, N, W)
-        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1).to(x.dtype), x], 1)
+        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
-        return visual.ln_pre(x + positions.to(x.dtype)), grid
+        return visual.ln_pre(x + positions), grid
 
     def _started(self, index: int, x: Tensor, student: Tensor) -> Tensor:
         """The student's local stream in front of a block: anew from the block's input where it starts."""

@@ -113,7 +113,7 @@ class TextEncoder(nn.Module):
         kept = min(x.shape[1], len(self.text.positional_embedding) - count)
         sequence = torch.cat([x[:, :1], prompts.to(x.dtype).expand(len(x), -1, -1), x[:, 1:kept]], 1)
         out = run_block(block, sequence, causal=True)
-        return torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:].to(out.dtype)], 1)
+        return torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:]], 1)
 
     def _pool(self, x: Tensor, ends: Tensor) -> Tensor:
         last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)

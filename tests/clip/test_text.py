@@ -1,5 +1,7 @@
 """The text encoder against open_clip's own tower and a plain, uncut computation of Eq. (2)."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -147,6 +149,15 @@ def test_prefix_is_in_full_precision_even_under_autocast(towers):
         found = encoder_of(towers).prefix(NAMES)
     assert torch.equal(found.x, expected.x)
     assert torch.equal(found.plain, expected.plain)
+
+
+def test_a_tower_in_bfloat16_takes_prompts_in_float32(towers):
+    encoder = TextEncoder(copy.deepcopy(towers.text).bfloat16(), towers.tokenize, template="{}", prompted=(1, 2))
+    with torch.no_grad():
+        features = encoder((*NAMES, FULL), prompts_for(1, 2))
+        expected = encoder_of(towers, template="{}")((*NAMES, FULL), prompts_for(1, 2))
+    assert features.dtype == torch.bfloat16
+    assert torch.cosine_similarity(features.float(), expected, dim=-1).min() > 0.99
 
 
 def test_prompted_features_under_autocast_are_near_those_of_float32(towers):
