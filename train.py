@@ -26,7 +26,10 @@ from engine.results import format_table, write_results
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
-from model import ModelError, build_method, build_zero_shot, load_towers
+from model import RAM, ModelError, build_method, build_zero_shot, load_towers
+from tagging import CalibrationError
+from tagging.build import calibrated
+from tagging.portable import parts_of
 
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
 FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
@@ -120,8 +123,23 @@ class Run:
             self.save(folder / CHECKPOINT)
         if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
             print(f"ended early: validation F1@3 has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
+        self.calibrate(cfg, folder)
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
+
+    def calibrate(self, cfg: CfgNode, folder: Path) -> None:
+        """Fits probabilities on the validation images, if there are any, and adds them to the checkpoint."""
+        path = folder / (BEST if (folder / BEST).is_file() else CHECKPOINT)
+        state = load_state(path)
+        if self.split != "val" or state.calibration is not None or not isinstance(self.model, RAM):
+            return
+        try:
+            calibration = calibrated(parts_of(state), cfg, self.splits, device=self.device)
+        except (CalibrationError, ModelError) as error:
+            print(f"no probabilities: {error}")
+            return
+        save_state(path, state._replace(calibration=calibration.state()))
+        print(f"probabilities calibrated on validation images: {calibration.summary()}")
 
     def has_waited(self, cfg: CfgNode) -> bool:
         """Whether the validation images have seen no progress for as long as SOLVER.PATIENCE allows."""

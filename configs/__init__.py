@@ -12,7 +12,7 @@ from configs.defaults import _C
 from configs.words import default_of, typed
 from errors import UserError
 
-__all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config"]
+__all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config", "with_overrides"]
 
 
 AUTO = -1.0  # what MODEL.EMA_DECAY auto and DATASETS.VAL_FRACTION auto are
@@ -48,6 +48,17 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             raise ConfigError(f"the configuration {path} has to be a .yml or .yaml file")
         with _one_line(path), open(path, encoding="utf-8") as file:
             cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file)))
+    return with_overrides(cfg, overrides)
+
+
+def with_overrides(cfg: CfgNode, overrides: Sequence[str]) -> CfgNode:
+    """The configuration with other values for some keys, frozen; keys and values come in turn.
+
+    Raises:
+        ConfigError: in one line, naming the key.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
     if len(overrides) % 2:
         raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with _one_line("the overrides"):

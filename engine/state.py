@@ -34,6 +34,7 @@ class TrainingState(NamedTuple):
     texts: dict[str, str]  # of labels that do not take the template
     images: str  # fingerprint of the training list
     clip: str  # identity of the frozen CLIP
+    calibration: dict[str, Any] | None = None  # of the probabilities (`tagging/calibration.py`), once it was fitted
 
 
 def save_state(path: str | Path, state: TrainingState) -> None:
@@ -49,6 +50,8 @@ def load_state(path: str | Path) -> TrainingState:
     """
     content = load_checkpoint(path)
     wanted = set(TrainingState._fields)
+    if isinstance(content, dict):
+        content = TrainingState._field_defaults | content
     if not isinstance(content, dict) or (differing := sorted(wanted ^ content.keys(), key=str)):
         what = f"{differing[0]!r} is on one side only" if isinstance(content, dict) else "no fields"
         raise CheckpointError(f"{path} holds no training of this version: {what}")

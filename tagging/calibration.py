@@ -1,0 +1,215 @@
+"""Evidence to probabilities: a logistic regression that all labels share, fitted on labels of validation images.
+
+Nothing in it belongs to one label, so it holds for labels that neither training nor fitting saw. What is reported of
+it, and the thresholds, come from images that it was not fitted on: every image is judged by a fit on the other half.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from errors import UserError
+
+__all__ = ["Calibration", "CalibrationError", "Reliability", "fit", "reliability"]
+
+GRID = 199  # thresholds that are tried: 0.005, 0.010, ..., 0.995
+ENOUGH = 10  # positives from which a label has a threshold of its own
+LARGEST = 1_000_000  # pairs of image and label that are fitted on
+PENALTY = 1e-5  # of squared weights, per pair
+BINS = 15
+
+
+class CalibrationError(UserError, ValueError):
+    """Too little to calibrate on, a threshold that cannot be had, or probabilities of what is not calibrated."""
+
+
+class Reliability(NamedTuple):
+    """How far probabilities can be taken at their word."""
+
+    ece: float  # expected calibration error: mean over pairs of |share of positives - mean probability| of their bin
+    brier: float  # mean squared error
+    share: list[float]  # positives by bin of probability, 0 where the bin is empty
+    mean: list[float]  # probability by bin, likewise
+    pairs: list[int]  # by bin
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted head, and how its predictions fare label by label.
+
+    Attributes:
+        mean: (F,), of the evidence it was fitted on.
+        std: (F,).
+        weight: (F,), float64.
+        bias: a number.
+        labels: of the validation images, L.
+        positives: (L,), images with each.
+        hits: (L, GRID), of them those with a probability at or above each threshold.
+        predicted: (L, GRID), images with a probability at or above.
+        published: how far the published scores could be taken as probabilities.
+        reliability: how far the probabilities can.
+        images: of the fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: float
+    labels: tuple[str, ...]
+    positives: Tensor
+    hits: Tensor
+    predicted: Tensor
+    published: Reliability | None
+    reliability: Reliability | None
+    images: int
+
+    def __call__(self, evidence: Tensor) -> Tensor:
+        """Probabilities (...), float32, of evidence (..., F)."""
+        weight = (self.weight / self.std).to(evidence.device)
+        offset = self.bias - float((self.weight / self.std * self.mean).sum())
+        return (evidence.double() @ weight + offset).sigmoid().float()
+
+    def threshold(self, label: str, wanted: str | float = "best") -> float:
+        """The probability from which a label counts as present.
+
+        Its own where enough validation images have it, otherwise the one of all labels together.
+
+        Args:
+            label: any.
+            wanted: a number, which is the threshold; "best": for the highest F1; "precision=0.9": the lowest with this
+                precision.
+
+        Raises:
+            CalibrationError: if `wanted` is nothing of that.
+        """
+        if not isinstance(wanted, str):
+            return float(wanted)
+        place = self.labels.index(label) if label in self.labels else -1
+        own = place >= 0 and self.positives[place] >= ENOUGH
+        rows = slice(place, place + 1) if own else slice(None)
+        hits, predicted, positives = (t[rows].sum(0).double() for t in (self.hits, self.predicted, self.positives))
+        grid = torch.arange(1, GRID + 1, dtype=torch.float64) / (GRID + 1)
+        if wanted == "best":
+            return float(grid[(2 * hits / (predicted + positives).clamp(min=1)).argmax()])
+        reached = ((hits / predicted.clamp(min=1) >= _precision(wanted)) & (predicted > 0)).nonzero()
+        return float(grid[reached[0, 0]]) if len(reached) else 1.0
+
+    def summary(self) -> str:
+        """What was gained, in a line."""
+        before, after = self.published, self.reliability
+        assert before is not None and after is not None  # noqa: PT018 - as `fit` gives both
+        return (
+            f"ECE {after.ece:.3f} (published scores {before.ece:.3f}), Brier {after.brier:.3f} ({before.brier:.3f}), "
+            f"{self.images:,} images"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values, which `from_state` takes."""
+        return {
+            **vars(self), "labels": list(self.labels),
+            **{name: None if (r := vars(self)[name]) is None else r._asdict() for name in ("published", "reliability")},
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Calibration":
+        """What `state` gave.
+
+        Raises:
+            CalibrationError: if it is nothing of the kind.
+        """
+        try:
+            both = {name: Reliability(**state[name]) for name in ("published", "reliability")}
+            return cls(**{**state, **both, "labels": tuple(state["labels"])})
+        except (TypeError, KeyError) as error:
+            raise CalibrationError(f"no calibration of this version: {error}") from error
+
+
+def fit(evidence: Tensor, targets: Tensor, published: Tensor, labels: Sequence[str], *, seed: int = 0) -> Calibration:
+    """A calibration on I images and L labels.
+
+    Args:
+        evidence: (I, L, F).
+        targets: (I, L), 0 or 1.
+        published: (I, L), scores in [0, 1] to compare with.
+        labels: L.
+        seed: of the halves, and of the pairs that are fitted on where there are very many.
+
+    Raises:
+        CalibrationError: if there are fewer than four images, or no or only positives in a half of them.
+    """
+    images = len(evidence)
+    if images < 4:
+        raise CalibrationError(f"{images} validation images are too few to calibrate on: set DATASETS.VAL")
+    generator = torch.Generator().manual_seed(seed)
+    half = torch.randperm(images, generator=generator) < images // 2  # (I,)
+    apart = torch.empty_like(targets, dtype=torch.float32)
+    for chosen in (half, ~half):
+        apart[chosen] = _fitted(evidence[~chosen], targets[~chosen], generator)(evidence[chosen])
+    head = _fitted(evidence, targets, generator)
+    grid = torch.arange(1, GRID + 1) / (GRID + 1)
+    at_least = apart[..., None] >= grid  # (I, L, GRID)
+    return replace(
+        head, labels=tuple(labels), positives=targets.bool().sum(0), predicted=at_least.sum(0),
+        hits=(at_least & targets.bool()[..., None]).sum(0), published=reliability(published, targets),
+        reliability=reliability(apart, targets), images=images,
+    )  # fmt: skip
+
+
+def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
+    """ECE over 15 bins of equal width, Brier score, and what a reliability diagram shows.
+
+    Args:
+        probabilities: of any shape, in [0, 1].
+        targets: of the same shape, 0 or 1.
+    """
+    p, y = probabilities.flatten().double(), targets.flatten().double()
+    bins = (p * BINS).long().clamp(0, BINS - 1)
+    count, sums, hits = (
+        torch.zeros(BINS, dtype=torch.float64).index_add(0, bins, v) for v in (torch.ones_like(p), p, y)
+    )
+    gaps = (sums - hits).abs().sum() / len(p)
+    return Reliability(
+        float(gaps), float(((p - y) ** 2).mean()), (hits / count.clamp(min=1)).tolist(),
+        (sums / count.clamp(min=1)).tolist(), list(map(int, count)),
+    )  # fmt: skip
+
+
+def _fitted(evidence: Tensor, targets: Tensor, generator: torch.Generator) -> Calibration:
+    """The head alone: penalised maximum likelihood, convex, by L-BFGS in float64."""
+    x, y = evidence.flatten(0, 1), targets.flatten().double()
+    if len(x) > LARGEST:
+        kept = torch.randperm(len(x), generator=generator)[:LARGEST]
+        x, y = x[kept], y[kept]
+    if not 0 < y.sum() < len(y):
+        raise CalibrationError("labels that are present in all or in none of the validation images calibrate nothing")
+    x = x.double()
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    x = (x - mean) / std
+    w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([w], lr=1, max_iter=500, tolerance_grad=1e-8, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(x @ w[1:] + w[0], y) + PENALTY * (w[1:] ** 2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    w = w.detach()
+    empty = torch.zeros(0)
+    return Calibration(mean, std, w[1:].clone(), float(w[0]), (), empty, empty, empty, None, None, 0)
+
+
+def _precision(wanted: str) -> float:
+    """The number in "precision=0.9"."""
+    name, _, number = wanted.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if name.strip() != "precision" or not 0 < value <= 1:
+        raise CalibrationError(f"the threshold {wanted!r} is none: a number, best, or precision=0.9")
+    return value

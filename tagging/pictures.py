@@ -1,0 +1,78 @@
+"""Pictures in any form to the input of a method."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tagging.portable import TaggerError
+
+__all__ = ["Picture", "Preparation", "is_one"]
+
+Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+
+class Preparation(NamedTuple):
+    """How pictures become tensors."""
+
+    open: Callable[[str, str], Image.Image]  # path, folder -> RGB
+    transform: Callable[[Image.Image], Tensor]  # RGB -> (3, H, W), normalised
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """The picture as a method takes it, (3, H, W).
+
+        Args:
+            picture: a path, or a reference such as `shapes:test/17`; a PIL image; an array (H, W, 3) or (H, W) of
+                bytes; a tensor (3, H, W) of bytes, or of fractions in [0, 1].
+
+        Raises:
+            DataError: if a file is missing or no picture.
+            TaggerError: if an array or tensor is none of the above.
+        """
+        return self.transform(self.rgb(picture))
+
+    def rgb(self, picture: Picture) -> Image.Image:
+        """The picture at its own size."""
+        if isinstance(picture, str | os.PathLike):
+            return self.open(os.fspath(picture), os.curdir)
+        if isinstance(picture, Image.Image):
+            return picture.convert("RGB")
+        return Image.fromarray(_bytes(picture)).convert("RGB")
+
+
+def is_one(pictures: Any) -> bool:
+    """Whether this is one picture and not several."""
+    if isinstance(pictures, np.ndarray | Tensor):
+        return pictures.ndim <= 3
+    return isinstance(pictures, str | os.PathLike | Image.Image)
+
+
+def several(pictures: Picture | Sequence[Picture]) -> Sequence[Picture]:
+    """Pictures as a sequence."""
+    return [pictures] if is_one(pictures) else pictures  # type: ignore[list-item,return-value]
+
+
+def _bytes(picture: Any) -> np.ndarray:
+    """(H, W, 3) or (H, W) of bytes."""
+    shape, kind = tuple(getattr(picture, "shape", ())), str(getattr(picture, "dtype", type(picture).__name__))
+    expected = "an array (H, W, 3) or (H, W) of uint8, or a tensor (3, H, W) of uint8 or of fractions in [0, 1]"
+    if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3:
+        if (
+            picture.is_floating_point()
+            and bool(torch.isfinite(picture).all())
+            and 0 <= picture.min() <= picture.max() <= 1
+        ):
+            picture = (255 * picture).round().to(torch.uint8)
+        if picture.dtype == torch.uint8:
+            return picture.permute(1, 2, 0).cpu().numpy()
+    if (
+        isinstance(picture, np.ndarray)
+        and picture.dtype == np.uint8
+        and (picture.ndim == 2 or picture.shape[2:] == (3,))
+    ):
+        return picture
+    raise TaggerError(f"no picture: {kind} {shape}; expected is {expected}")
