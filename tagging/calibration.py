@@ -18,7 +18,7 @@ __all__ = ["Calibration", "CalibrationError", "Reliability", "fit", "reliability
 GRID = 199  # thresholds that are tried: 0.005, 0.010, ..., 0.995
 ENOUGH = 10  # positives from which a label has a threshold of its own
 LARGEST = 1_000_000  # pairs of image and label that are fitted on
-PENALTY = 1e-5  # of squared weights, per pair
+PENALTY = 1e-4  # of squared weights, per pair
 BINS = 15
 
 
@@ -189,7 +189,9 @@ def _fitted(evidence: Tensor, targets: Tensor, generator: torch.Generator) -> Ca
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     x = (x - mean) / std
     w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([w], lr=1, max_iter=500, tolerance_grad=1e-8, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [w], max_iter=500, tolerance_grad=1e-8, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()

@@ -18,6 +18,7 @@ B images, N regions, C asked labels, S anchors, D joint width, F = 34 numbers.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,12 +26,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import RAM, ModelError
+from model.kcot import KCOT
+from model.ot_solver import sinkhorn
 
 __all__ = ["NAMES", "Asked", "Evidence", "Gallery", "RegionEvidence", "joined", "transports"]
 
 CLOSEST, MARGINS = 8, 4  # regions whose cosines, and whose margins, are looked at one by one
 SHARPNESSES = (10.0, 30.0, 100.0)  # of soft maxima of cosines over regions
-LARGEST = 2**24  # numbers (B, N, C) that are held at once
+ITERATIONS = 100  # of the anchors' transport problem
+LARGEST = 2**23  # numbers (B, N, C) that are held at once
 NAMES = (
     "local logit", "global logit", "local level", "global level", "mean of the 4 largest cosines",
     "logit of the largest p", "logit of the mean of the 4 largest p",
@@ -45,12 +49,12 @@ class Asked(NamedTuple):
     """Labels, encoded one by one."""
 
     names: tuple[str, ...]
-    text: Tensor  # (C, D), normalised, float32
+    text: Tensor  # (C, D), normalised, float64 where the device has it
     anchor: Tensor  # (C,), int64: which anchor the label is, -1 for none
 
 
 class Gallery(NamedTuple):
-    """What belongs to images alone; float32. The first two decide the rest."""
+    """What belongs to images alone. The first two, float32, decide the rest, float64 where the device has it."""
 
     regions: Tensor  # (B, N, D), normalised
     cls: Tensor  # (B, D), normalised
@@ -92,12 +96,17 @@ class RegionEvidence:
         with torch.no_grad():
             encoded = ram.encode_labels(self.anchors).features
         self._guide = encoded  # (S, D), what TSS attends to
-        self._text = F.normalize(encoded.float(), dim=-1)
+        self._text = _unit(encoded)
+        # To the fixed point: where each image stops by itself, rounding may decide when.
+        self._matcher = KCOT(
+            scale=self._scale, reg=self._reg, reg_teacher=None, presence_temperature=matcher.presence_temperature,
+            solve=partial(sinkhorn, max_iter=ITERATIONS, tol=None),
+        )  # fmt: skip
 
     @torch.no_grad()
     def labels(self, names: Sequence[str]) -> Asked:
         """Labels as `ask` takes them."""
-        text = F.normalize(self._ram.encode_labels(names).features.float(), dim=-1)
+        text = _unit(self._ram.encode_labels(names).features)
         anchor = torch.tensor([self._place.get(name, -1) for name in names], device=text.device)
         return Asked(tuple(names), text, anchor)
 
@@ -115,11 +124,11 @@ class RegionEvidence:
     @torch.no_grad()
     def situated(self, regions: Tensor, cls: Tensor, grid: tuple[int, int]) -> Gallery:
         """The gallery of region features (B, N, D) and global features (B, D), both normalised, such as stored ones."""
-        similarity = regions @ self._text.T  # (B, N, S)
-        matching = self._ram.matcher(similarity)
+        similarity = regions.to(self._text.dtype) @ self._text.T  # (B, N, S)
+        matching = self._matcher(similarity)
         assert matching.cost is not None  # as every matcher gives that transports
         assert matching.mu is not None
-        row_scaling = (matching.plan.clamp(min=1e-38).log() + matching.cost / self._reg).mean(-1)
+        row_scaling = (matching.plan.clamp(min=1e-37).log() + matching.cost / self._reg).mean(-1)
         rivals, rival = similarity.topk(min(2, len(self.anchors)), dim=-1)
         rivals = F.pad(rivals, (0, 2 - rivals.shape[-1]), value=-1.0)  # the only anchor has no rival
         local = (matching.plan * similarity).sum(1) / self._ram.local_temperature.float()  # (B, S)
@@ -131,7 +140,7 @@ class RegionEvidence:
     @torch.no_grad()
     def ask(self, gallery: Gallery, asked: Asked) -> Evidence:
         """What the images say of the labels; every label by itself."""
-        similarity = gallery.regions @ asked.text.T  # (B, N, C)
+        similarity = gallery.regions.to(asked.text.dtype) @ asked.text.T  # (B, N, C)
         known = asked.anchor >= 0  # (C,)
         logits = self._scale * similarity
         log_p = -F.softplus(gallery.partition[..., None] - logits)  # with itself among the anchors
@@ -146,7 +155,7 @@ class RegionEvidence:
         return max(1, LARGEST // (images * regions))
 
     def _global_logits(self, cls: Tensor, text: Tensor) -> Tensor:
-        return cls @ text.T / self._ram.global_temperature.float()
+        return cls.to(text.dtype) @ text.T / self._ram.global_temperature.float()
 
     def _gathered(
         self, gallery: Gallery, asked: Asked, similarity: Tensor, log_p: Tensor, local: Tensor, global_: Tensor
@@ -184,6 +193,12 @@ def joined(galleries: Sequence[Gallery]) -> Gallery:
 def transports(ram: RAM) -> bool:
     """Whether its matcher weighs regions by a cost, as those of KCOT's family do."""
     return hasattr(ram.matcher, "presence_temperature")
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Normalised, in float64 where the device has it: cosines are multiplied by hundreds before they are compared."""
+    exact = torch.float32 if features.device.type == "mps" else torch.float64
+    return F.normalize(features.to(exact), dim=-1)
 
 
 def _largest(values: Tensor, count: int) -> Tensor:

@@ -30,7 +30,7 @@ from tagging.portable import CONFIG, WEIGHTS, Parts, TaggerError, read_parts, wr
 
 __all__ = ["Tagger", "Tags"]
 
-TOGETHER = 256  # labels that are encoded at once
+TOGETHER = 16  # labels that are encoded at once
 
 
 class Tags(NamedTuple):
@@ -131,8 +131,15 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         if self.evidence is None:
             raise TaggerError(f"{self.method.title} scores lists of labels only: score='paper'")
         with self._lock, self._spelt(names, texts or {}) as keys:
-            parts = [self.evidence.labels(keys[k : k + TOGETHER]) for k in range(0, len(keys), TOGETHER)]
-        return Asked(names, torch.cat([part.text for part in parts]), torch.cat([part.anchor for part in parts]))
+            text, anchor = None, torch.empty(len(keys), dtype=torch.long, device=self._device)
+            for places in self._alike(keys):
+                # A label runs in a batch of one shape, whichever others are asked for: else rounding would differ.
+                filled = [*places, *places[-1:] * (TOGETHER - len(places))]
+                part = self.evidence.labels([keys[k] for k in filled])
+                text = part.text.new_empty(len(keys), part.text.shape[1]) if text is None else text
+                text[places], anchor[places] = part.text[: len(places)], part.anchor[: len(places)]
+        assert text is not None  # there is a label
+        return Asked(names, text, anchor)
 
     def index(self, images: Picture | Sequence[Picture]) -> Gallery:
         """What belongs to the images alone, for `ask`; in float32 on the tagger's device.
@@ -195,6 +202,15 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         cuts = self._cuts(tuple(names), wanted)
         assert cuts is not None  # something is wanted
         return cuts.tolist()
+
+    def _alike(self, names: Sequence[str]) -> Iterator[list[int]]:
+        """Positions of labels whose texts have the same number of tokens, a few at a time."""
+        tower: Any = self.method.text
+        tokens = tower.tokenize([tower.texts.get(name) or self.template.format(name) for name in names])
+        lengths = tokens.argmax(-1).tolist()  # end-of-text has the largest id
+        for length in sorted(set(lengths)):
+            places = [k for k, found in enumerate(lengths) if found == length]
+            yield from (places[k : k + TOGETHER] for k in range(0, len(places), TOGETHER))
 
     @contextmanager
     def _spelt(self, names: Sequence[str], texts: Mapping[str, str]) -> Iterator[list[str]]:
@@ -306,7 +322,7 @@ def _checked(names: Sequence[str]) -> tuple[str, ...]:
 def _charts(weights: Tensor, probabilities: Tensor, grid: tuple[int, int]) -> Tensor:
     """Where labels are, (B, C, h, w): shares of the regions, of which the largest stands for the probability."""
     shares = weights.transpose(1, 2)  # (B, C, N)
-    return (shares / shares.amax(-1, keepdim=True) * probabilities[..., None]).unflatten(-1, grid)
+    return (shares / shares.amax(-1, keepdim=True) * probabilities[..., None]).unflatten(-1, grid).float()
 
 
 def _picked(
