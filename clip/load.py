@@ -125,7 +125,7 @@ def _peculiarity(config: dict[str, Any]) -> str | None:
         "its text tower is not causal": text.no_causal_mask or text.embed_cls,
         "its text projection is not a matrix": text.proj_bias or text.proj_type != "linear",
     }
-    return next((words for words, found in peculiarities.items() if found), None)
+    return next((words for words, applies in peculiarities.items() if applies), None)
 
 
 def _locate(name: str, weights: str) -> tuple[Path, dict[str, Any]]:

@@ -165,10 +165,10 @@ def _check_published(path: Path, published: Mapping[str, str]) -> None:
     url = published[path.name]
     expected = url.split("/")[-2]
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise WeightsError(
-            f"{path} is not the file that OpenAI published (SHA-256 {found[:12]}... instead of {expected[:12]}...): "
+            f"{path} is not the file that OpenAI published (SHA-256 {digest[:12]}... instead of {expected[:12]}...): "
             f"truncated or altered; download {url} again"
         )
 

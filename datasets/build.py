@@ -217,14 +217,14 @@ def identities(protocols: Iterable[Protocol]) -> dict[str, dict[str, Any]]:
     """Counts of images and labels, and a fingerprint of both, by protocol: the same wherever the images lie."""
     from datasets.compose import fingerprint
 
-    found = {}
+    by_protocol = {}
     for protocol in protocols:
         records = protocol.loader.dataset.records
-        found[protocol.name] = {
+        by_protocol[protocol.name] = {
             "images": len(records.images), "labels": len(protocol.labels),
             "fingerprint": fingerprint(records, protocol.labels),
         }  # fmt: skip
-    return found
+    return by_protocol
 
 
 def image_folder(cfg: CfgNode) -> str:

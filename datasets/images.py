@@ -46,12 +46,12 @@ def locate(path: str, root: str) -> Path:
         DataError: if only the name is known and several folders have it.
     """
     wanted = path.replace("\\", "/")
-    found = _first(PurePosixPath(wanted), root)
-    if found is None and not wanted.isascii():
-        found = next(filter(None, (_first(other, root) for other in _spellings(wanted))), None)
-    if found is None:
+    file = _first(PurePosixPath(wanted), root)
+    if file is None and not wanted.isascii():
+        file = next(filter(None, (_first(other, root) for other in _spellings(wanted))), None)
+    if file is None:
         raise MissingFileError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
-    return Path(found)
+    return Path(file)
 
 
 def _first(wanted: PurePosixPath, root: str) -> str | None:
@@ -59,10 +59,12 @@ def _first(wanted: PurePosixPath, root: str) -> str | None:
     for folder in named:
         if os.path.isfile(candidate := os.path.join(folder, wanted.name)):
             return candidate
-    found = [path for folder in others if os.path.isfile(path := os.path.join(folder, wanted.name))]
-    if len(found) > 1:
-        raise DataError(f"{found[0]} and {found[1]} have the name of {str(wanted)!r}: list images with their folder")
-    return found[0] if found else None
+    candidates = [path for folder in others if os.path.isfile(path := os.path.join(folder, wanted.name))]
+    if len(candidates) > 1:
+        raise DataError(
+            f"{candidates[0]} and {candidates[1]} have the name of {str(wanted)!r}: list images with their folder"
+        )
+    return candidates[0] if candidates else None
 
 
 def _spellings(path: str) -> list[PurePosixPath]:

@@ -119,6 +119,6 @@ def targets(records: Records, names: Sequence[str]) -> Tensor:
 def _places(labels: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Rows and columns of the labels of every image, as far as they are among `names`."""
     columns = {name: c for c, name in enumerate(names)}
-    found = [(i, columns[label]) for i, row in enumerate(labels) for label in row if label in columns]
-    rows, cols = torch.tensor(found, dtype=torch.long).view(-1, 2).unbind(1)
+    places = [(i, columns[label]) for i, row in enumerate(labels) for label in row if label in columns]
+    rows, cols = torch.tensor(places, dtype=torch.long).view(-1, 2).unbind(1)
     return rows, cols

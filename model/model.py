@@ -137,8 +137,8 @@ class RAM(Method):
 
     def diagnostics(self, output: Recognition) -> dict[str, Tensor]:
         """The temperatures, and what the matcher says of its solution, mean over the images."""
-        found = {name: value.float().mean() for name, value in output.matching.diagnostics.items()}
+        solved = {name: value.float().mean() for name, value in output.matching.diagnostics.items()}
         return {
-            **found, "temperature_local": self.local_temperature.detach(),
+            **solved, "temperature_local": self.local_temperature.detach(),
             "temperature_global": self.global_temperature.detach(),
         }  # fmt: skip

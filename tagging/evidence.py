@@ -203,8 +203,8 @@ def _unit(features: Tensor) -> Tensor:
 
 def _largest(values: Tensor, count: int) -> Tensor:
     """The largest values over regions, (B, N, C) to (B, C, count), in descending order; few regions repeat the last."""
-    found = values.topk(min(count, values.shape[1]), dim=1).values.transpose(1, 2)
-    return torch.cat([found, found[..., -1:].expand(-1, -1, count - found.shape[-1])], -1)
+    largest = values.topk(min(count, values.shape[1]), dim=1).values.transpose(1, 2)
+    return torch.cat([largest, largest[..., -1:].expand(-1, -1, count - largest.shape[-1])], -1)
 
 
 def _logit(log_p: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         tokens = tower.tokenize([tower.texts.get(name) or self.template.format(name) for name in names])
         lengths = tokens.argmax(-1).tolist()  # end-of-text has the largest id
         for length in sorted(set(lengths)):
-            places = [k for k, found in enumerate(lengths) if found == length]
+            places = [k for k, tokens_of in enumerate(lengths) if tokens_of == length]
             yield from (places[k : k + TOGETHER] for k in range(0, len(places), TOGETHER))
 
     @contextmanager
@@ -334,5 +334,5 @@ def _picked(
         order = order[probabilities[order] >= cuts[order]]
     if top_k is not None:
         order = order[:top_k]
-    found = tuple(names[k] for k in order.tolist())
-    return Tags(found, tuple(probabilities[order].tolist()), None if maps is None else maps[order])
+    picked = tuple(names[k] for k in order.tolist())
+    return Tags(picked, tuple(probabilities[order].tolist()), None if maps is None else maps[order])

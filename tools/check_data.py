@@ -46,17 +46,17 @@ class Problem(NamedTuple):
 
 def files_of(cfg: CfgNode) -> tuple[dict[str, Records], list[str]]:
     """The lists as their files hold them, and what is wrong with those that cannot be read."""
-    root, found, wrong = str(Path(cfg.DATASETS.ROOT_DIR).expanduser()), {}, []
+    root, lists, wrong = str(Path(cfg.DATASETS.ROOT_DIR).expanduser()), {}, []
     for name, key in KEYS.items():
         if cfg.DATASETS[key] or name == "train":
             try:
-                found[name] = read_records(
+                lists[name] = read_records(
                     cfg.DATASETS[key], root, separator=cfg.DATASETS.SEPARATOR,
                     empty_is_unknown=cfg.DATASETS.EMPTY_CELL == "unknown",
                 )  # fmt: skip
             except DataError as error:
                 wrong.append(f"{name}: {error}")
-    return found, wrong
+    return lists, wrong
 
 
 def image_problems(

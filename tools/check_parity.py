@@ -218,8 +218,8 @@ class Recomputed:
         with torch.no_grad():
             yield from self.features()
             for protocol, names in (("gzsl", self.seen + self.unseen), ("zsl", self.unseen)):
-                found = results(self.model(self.images, self.model.encode_labels(names)))
-                yield from (("eval", f"eval/{protocol}.{key}", value) for key, value in found.items())
+                outputs = results(self.model(self.images, self.model.encode_labels(names)))
+                yield from (("eval", f"eval/{protocol}.{key}", value) for key, value in outputs.items())
         yield from self.training()
         yield from self.trajectory()
 
@@ -241,8 +241,8 @@ class Recomputed:
     def loss(self) -> tuple[Recognition, Tensor]:
         """A forward pass over the seen labels with the teacher on, and the sum of both MMC losses, ()."""
         labels: Labels = self.model.encode_labels(self.seen)
-        found = self.model(self.images, labels, self.targets)
-        return found, torch.stack(list(self.model.losses(found, self.targets).values())).sum()
+        output = self.model(self.images, labels, self.targets)
+        return output, torch.stack(list(self.model.losses(output, self.targets).values())).sum()
 
     def training(self) -> Iterator[tuple[str, str, Tensor]]:
         """Groups train and grad: one pass in training mode, and the gradient of its loss for each parameter.
@@ -250,10 +250,10 @@ class Recomputed:
         Moves BatchNorm's running statistics once and leaves the model in training mode.
         """
         self.model.train()
-        found, loss = self.loss()
+        output, loss = self.loss()
         loss.backward()
-        assert found.assignment is not None  # KCOT asks for it
-        for key, value in {**results(found), "teacher_plan": found.assignment, "loss": loss}.items():
+        assert output.assignment is not None  # KCOT asks for it
+        for key, value in {**results(output), "teacher_plan": output.assignment, "loss": loss}.items():
             yield "train", f"train/{key}", value.detach()
         for key, parameter in named_parameters(self.model).items():
             assert parameter.grad is not None, f"the loss does not depend on {key}"
@@ -286,14 +286,14 @@ class Recomputed:
 
 def differences(file: Reference) -> list[Difference]:
     """The relative error of every result in the file."""
-    found = []
+    differing = []
     for group, key, value in Recomputed(file):
         theirs = file[key].astype(np.float64)
         if theirs.shape != tuple(value.shape):
             raise ParityError(f"{key} is {tuple(value.shape)} here and {theirs.shape} in the file")
         error = np.linalg.norm(value.double().numpy() - theirs) / max(float(np.linalg.norm(theirs)), 1e-30)
-        found.append(Difference(group, key, float(error)))
-    return found
+        differing.append(Difference(group, key, float(error)))
+    return differing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -306,13 +306,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(file: Reference) -> int:
     """Prints one line for each group; 1 if one is above its limit."""
-    found, status = differences(file), 0
+    listed, status = differences(file), 0
     for group, limit in LIMITS.items():
-        worst = max((d for d in found if d.group == group), key=lambda d: (np.isnan(d.error), d.error))
+        worst = max((d for d in listed if d.group == group), key=lambda d: (np.isnan(d.error), d.error))
         right = worst.error <= limit
         status |= not right
         print(f"{group:<11}{worst.error:9.1e}  {'ok  ' if right else 'FAIL'}  (limit {limit:.0e}, worst: {worst.key})")
-    unread = sorted(key for key in file.keys() - {d.key for d in found} if not key.startswith(INPUTS))
+    unread = sorted(key for key in file.keys() - {d.key for d in listed} if not key.startswith(INPUTS))
     if unread:
         print(f"not looked at: {', '.join(unread)}")
     return int(status)

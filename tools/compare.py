@@ -99,16 +99,16 @@ def recipes(tests: Sequence[Tested]) -> list[list[Tested]]:
     Raises:
         CompareError: if a recipe has the same seed twice, which would make the spread too small.
     """
-    found: list[list[Tested]] = []
+    recipes: list[list[Tested]] = []
     for test in tests:
-        group = next((group for group in found if group[0].recipe == test.recipe), None)
+        group = next((group for group in recipes if group[0].recipe == test.recipe), None)
         if group is None:
-            found.append([test])
+            recipes.append([test])
             continue
         if twin := [t for t in group if t.about["config"].get(SEED) == test.about["config"].get(SEED)]:
             raise CompareError(f"{test.path} and {twin[0].path} are of the same recipe and seed: name one of them")
         group.append(test)
-    return found
+    return recipes
 
 
 def columns_of(tests: Sequence[Tested]) -> list[str]:
@@ -155,11 +155,11 @@ def changed_labels(group: Sequence[Tested], against: Sequence[Tested]) -> list[s
 
 
 def _mean_precision(group: Sequence[Tested]) -> dict[tuple[str, str, str], float]:
-    found: dict[tuple[str, str, str], list[float]] = {}
+    by_label: dict[tuple[str, str, str], list[float]] = {}
     for test in group:
         for key, value in test.labels.items():
-            found.setdefault(key, []).append(value)
-    return {key: statistics.mean(values) for key, values in found.items()}
+            by_label.setdefault(key, []).append(value)
+    return {key: statistics.mean(values) for key, values in by_label.items()}
 
 
 def compare(places: Sequence[Path]) -> None:

@@ -55,14 +55,14 @@ def columns_by_name(table: Table, names: Mapping[str, str]) -> dict[str, int]:
     Raises:
         DataError: if a name is missing or occurs twice.
     """
-    found = table.header[1:]
-    if repeated := {name for name in found if name in names and found.count(name) > 1}:
+    columns = table.header[1:]
+    if repeated := {name for name in columns if name in names and columns.count(name) > 1}:
         raise DataError(f"{table.path}, line 1: two columns are called {first_few(repeated)}")
-    if lacking := set(names) - set(found):
-        unknown = set(found) - set(names)
+    if lacking := set(names) - set(columns):
+        unknown = set(columns) - set(names)
         besides = f"; of no label: {first_few(unknown)}" if unknown else ""
         raise DataError(f"{table.path}, line 1: the header has no column {first_few(lacking)}{besides}")
-    return {label: 1 + found.index(name) for name, label in names.items()}
+    return {label: 1 + columns.index(name) for name, label in names.items()}
 
 
 def entries(table: Table, columns: Mapping[str, int], path_of: Callable[[str], str]) -> Iterable[Entry]:

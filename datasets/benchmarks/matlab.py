@@ -41,13 +41,13 @@ def texts(cells: Any, where: str) -> tuple[str, ...]:
     Raises:
         DataError: naming the cell, counted from 1, that is empty or no text.
     """
-    found = []
+    texts = []
     for i, cell in enumerate(np.ravel(cells), 1):
         inner = np.ravel(cell)
         if inner.size != 1 or not isinstance(inner[0], str) or not inner[0].strip():
             raise DataError(f"{where}, cell {i}: expected a text, found {' '.join(str(cell).split())[:80]!r}")
-        found.append(inner[0].strip())
-    return tuple(found)
+        texts.append(inner[0].strip())
+    return tuple(texts)
 
 
 def label_rows(

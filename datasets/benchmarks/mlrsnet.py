@@ -82,7 +82,7 @@ def prepare(
     read = need_tables if given.train is None or given.test is None else find_tables
     tables = read(downloads, positional=labels == "positional", progress=progress)
     parts = _given_parts(given) if tables is None else _parts(given, tables, labels, seed)
-    found = "positional" if tables is None else labels
+    source = "positional" if tables is None else labels
     avoided = set(shuffled(CLASSES, seed)[:UNSEEN] if unseen == "random" else CLASSES[-UNSEEN:])
     if given.seen is not None:
         avoided, unseen = set(CLASSES) - set(given.seen), "released"
@@ -91,7 +91,7 @@ def prepare(
         parts.test,
         [name for name in CLASSES if name not in avoided],
         [name for name in CLASSES if name in avoided],
-        origin={**_origin(given, parts, found, unseen, seed), "sources": downloads.checksums()},
+        origin={**_origin(given, parts, source, unseen, seed), "sources": downloads.checksums()},
         released={**given.final, **({} if parts.drawn else {"test": parts.test})},
         notes=[*given.notes, *parts.notes],
     )

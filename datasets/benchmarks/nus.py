@@ -100,12 +100,12 @@ def _described(
     exact = {"test", "test_zsl"} <= released.keys()
     notes = lists.notes
     if split == "role" and test_images == "labelled":
-        found, expected = (len(lists.train.images), len(lists.test_zsl.images)), (ROLE_TRAIN, ROLE_ZSL)
-        exact = exact or found[1] == ROLE_ZSL
+        counted, expected = (len(lists.train.images), len(lists.test_zsl.images)), (ROLE_TRAIN, ROLE_ZSL)
+        exact = exact or counted[1] == ROLE_ZSL
         counts = "{:,} and {:,}"
         notes = (
             *notes,
-            f"ROLE's lists have {counts.format(*found)} images with a seen and with an unseen label in training and "
+            f"ROLE's lists have {counts.format(*counted)} images with a seen and with an unseen label in training and "
             f"test; those of the paper have {counts.format(*expected)}",
         )
     given = ", ".join(RELEASED[key] for key in RELEASED if key in released)
@@ -182,6 +182,6 @@ def _made(downloads: Downloads, split: str, wanted: Sequence[str], progress: Pro
 
 def _located(records: Records, files: Sequence[str]) -> tuple[Records, int]:
     """The records with the paths of the files, and how many have none."""
-    found = photos_on_disk(PhotoIndex(records.images), files)
-    images = tuple(found.get(row, f"Flickr/{image}") for row, image in enumerate(records.images))
-    return records._replace(images=images), len(images) - len(found)
+    photos = photos_on_disk(PhotoIndex(records.images), files)
+    images = tuple(photos.get(row, f"Flickr/{image}") for row, image in enumerate(records.images))
+    return records._replace(images=images), len(images) - len(photos)

@@ -71,14 +71,14 @@ class PhotoIndex:
 
 def photos_on_disk(index: PhotoIndex, files: Sequence[str]) -> Mapping[int, str]:
     """From the row of an image to its file; a file belongs to one image only."""
-    found: dict[int, str] = {}
+    by_row: dict[int, str] = {}
     for file in files:
         row = index.find(file)
         if row is None:
             continue
-        if row not in found or index.agreement(file, row) > index.agreement(found[row], row):
-            found[row] = file
-    return found
+        if row not in by_row or index.agreement(file, row) > index.agreement(by_row[row], row):
+            by_row[row] = file
+    return by_row
 
 
 def scan(root: Path, folder: str, progress: Progress) -> list[str]:

@@ -72,6 +72,6 @@ def _load(path: Path) -> Sequence[str]:
             f"with np.save(path, array.astype(str)) ({error})"
         ) from error
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "US":
-        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{path}: expected a one-dimensional array of image file names, found {found}")
+        what = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+        raise DataError(f"{path}: expected a one-dimensional array of image file names, found {what}")
     return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()

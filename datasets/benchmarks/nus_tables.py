@@ -138,9 +138,9 @@ def _concepts(downloads: Downloads, part: str, listed: ImageList, names: Names, 
 
     of_part = places("TrainTestLabels", f"_{part}")
     if None in [downloads.find(*files) for files in of_part]:
-        found = [downloads.find(*files) for files in places("AllLabels", "")]
-        of_all = [path for path in found if path is not None]
-        if len(of_all) == len(found):
+        candidates = [downloads.find(*files) for files in places("AllLabels", "")]
+        of_all = [path for path in candidates if path is not None]
+        if len(of_all) == len(candidates):
             everything = _image_list(downloads, "")
             return _picked(_read_concepts(of_all, everything, names.concepts, progress), everything, listed)
     paths = [downloads.need(f"a file of {part} labels", *files) for files in of_part]

@@ -106,8 +106,8 @@ def _read(path: Path, folder: str, progress: Progress) -> dict[str, Records]:
 def _part(path: Path, part: str, variables: dict[str, Any], attributes: tuple[str, ...], folder: str) -> Records:
     where = f"{path}: {part}_label"
     images = matlab.texts(variables[f"{part}_images_name"], f"{path}: {part}_images_name")
-    found = [OFFICIAL[name] for name in attributes]
-    rows = matlab.label_rows(variables[f"{part}_label"], found, where=where, positive=(1,), negative=(0,))
+    labels = [OFFICIAL[name] for name in attributes]
+    rows = matlab.label_rows(variables[f"{part}_label"], labels, where=where, positive=(1,), negative=(0,))
     if len(rows) != len(images):
         raise DataError(f"{where} has {len(rows):,} rows, {part}_images_name {len(images):,} names")
     ordered = (sorted(row, key=CLASSES.index) for row in rows)

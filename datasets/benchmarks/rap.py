@@ -148,7 +148,7 @@ def _partition(annotation: Annotation, test: Records | None, wanted: int | None)
     if test is not None:
         names, images = {file_name(image) for image in test.images}, annotation.records.images
         sets = [{file_name(images[row]) for row in partition.test} for partition in annotation.partitions]
-        matching = [number for number, found in enumerate(sets) if found == names]
+        matching = [number for number, members in enumerate(sets) if members == names]
     if wanted is not None:
         return wanted, wanted in matching, (f"partition {wanted} of {count}, as chosen",)
     if matching:
@@ -162,7 +162,7 @@ def _partition(annotation: Annotation, test: Records | None, wanted: int | None)
 def _coding(parts: Parts) -> list[str]:
     """A note if training and test images have the labels of `SKIRTS` by different rules."""
     kinds = [{len(set(SKIRTS) & set(row)) for row in records.labels} for records in (parts.train, parts.test)]
-    train_is_merged, test_is_merged = (found <= {0, len(SKIRTS)} for found in kinds)
+    train_is_merged, test_is_merged = (values <= {0, len(SKIRTS)} for values in kinds)
     if parts.released.test is None or train_is_merged or not test_is_merged:
         return []
     return [f"{', '.join(SKIRTS)} are one label in the authors' test list and three in training: see --skirts merged"]

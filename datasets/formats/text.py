@@ -58,10 +58,10 @@ def separator_of(texts: Collection[str], separator: str) -> tuple[str, tuple[str
     """
     if separator != AUTO:
         return separator, ()
-    for found in SEPARATORS:
-        if any(found in text for text in texts):
-            note = f"labels are taken to be separated by {found!r}; where it is part of a label, set DATASETS.SEPARATOR"
-            return found, (f'{note} ("": a cell or line is one label)',)
+    for sign in SEPARATORS:
+        if any(sign in text for text in texts):
+            note = f"labels are taken to be separated by {sign!r}; where it is part of a label, set DATASETS.SEPARATOR"
+            return sign, (f'{note} ("": a cell or line is one label)',)
     return "", ()
 
 

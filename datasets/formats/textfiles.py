@@ -101,9 +101,9 @@ def _labels(path: Path, text: str, separator: str, classes: Collection[str] | No
     for i, line in enumerate(text.split("\n"), 1):
         if YOLO_BOX.fullmatch(line.strip()):
             raise DataError(f"{path}, line {i}: {line.strip()!r} is a box of YOLO; labels by name are needed")
-        found = labels_in(line, separator)
-        unknown = [label for label in found if classes is not None and label not in classes]
+        named = labels_in(line, separator)
+        unknown = [label for label in named if classes is not None and label not in classes]
         if unknown:
             raise DataError(f"{path}, line {i}: label {unknown[0]!r} is not in {CLASSES}: add it there, or correct it")
-        labels += found
+        labels += named
     return labels

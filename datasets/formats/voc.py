@@ -110,9 +110,9 @@ def _images(annotations: Path) -> _Images:
     beside = annotations.parent / "JPEGImages"
     folder = beside if beside.is_dir() or annotations.name == "Annotations" else annotations
     files = sorted(os.listdir(folder)) if folder.is_dir() else []
-    found = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-    of_stem = {os.path.splitext(name)[0]: name for name in reversed(found)}
-    return _Images(os.path.abspath(folder), frozenset(found), of_stem)
+    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    of_stem = {os.path.splitext(name)[0]: name for name in reversed(images)}
+    return _Images(os.path.abspath(folder), frozenset(images), of_stem)
 
 
 def _records(listed: Sequence[tuple[str, Path]], source: Path, images: _Images) -> Records:
