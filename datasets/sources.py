@@ -94,4 +94,5 @@ def require_folder(folder: str, key: str, what: str) -> str:
 
 def below(root: str, name: str) -> str:
     """A path in `root`; "~" in either is the user's home."""
-    return os.path.join(os.path.expanduser(root), os.path.expanduser(name))
+    folder = os.path.expanduser(root)
+    return os.path.join(folder, os.path.expanduser(name)) if name else folder
