@@ -1,0 +1,76 @@
+"""Published scores and probabilities of one model side by side, on the images of a test."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.evaluate import Row, evaluate
+from engine.metrics import measure
+from tagging.calibration import Calibration, reliability
+from tagging.evidence import Asked, RegionEvidence
+from tagging.tagger import Tagger
+
+__all__ = ["Assessment", "assess"]
+
+
+class Assessment(NamedTuple):
+    """One kind of score under one protocol; percent, but for the last two."""
+
+    score: str  # published or probability
+    protocol: str  # ZSL or GZSL
+    f1: float  # of the three best labels of each image, F1@3
+    precision: float  # mAP
+    overall_f1: float  # of the labels whose probability reaches their threshold; nan for published scores
+    ece: float  # of all pairs, as `reliability`
+    brier: float
+
+
+class _Scores(NamedTuple):
+    scores: Tensor
+
+
+def assess(tagger: Tagger, protocols: Sequence[Any], *, device: torch.device) -> list[Assessment]:
+    """Both kinds of score under each protocol; thresholds are the calibration's for the best F1.
+
+    Args:
+        tagger: calibrated.
+        protocols: label lists with their images, normalised as the tagger wants them.
+        device: the tagger's.
+    """
+    evidence, calibration = tagger.evidence, tagger.calibration
+    assert evidence is not None  # as in every calibrated tagger
+    assert calibration is not None
+    rows = [
+        Row("published", tagger.method.encode_labels, tagger.method),
+        Row("probability", tagger.labels, _probabilities(tagger, evidence)),
+    ]
+    kept: dict[tuple[str, str], Any] = {}
+
+    def keep(score: str, protocol: str, evaluator: Any) -> None:
+        kept[score, protocol] = evaluator.scored()
+
+    results = evaluate(rows, protocols, device=device, autocast=None, keep=keep)
+    return [_row(result, kept[result.method, result.protocol], calibration) for result in results]
+
+
+def _probabilities(tagger: Tagger, evidence: RegionEvidence) -> Any:
+    def run(images: Tensor, asked: Asked) -> _Scores:
+        return _Scores(tagger.ask(evidence.gallery(images), asked).probabilities)
+
+    return run
+
+
+def _row(result: Any, scored: Any, calibration: Calibration) -> Assessment:
+    summary = result.metrics.summary
+    measured = reliability(torch.from_numpy(scored.scores), torch.from_numpy(scored.targets))
+    overall = float("nan")
+    if result.method == "probability":
+        cuts = np.array([calibration.threshold(name) for name in scored.names])
+        passes = (scored.scores >= cuts).astype(np.float32)
+        overall = measure(passes, scored.targets, threshold=0.5).summary["OF1"]
+    return Assessment(
+        result.method, result.protocol, summary["F1@3"], summary["mAP"], overall, measured.ece, measured.brier
+    )
