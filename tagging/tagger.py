@@ -11,41 +11,25 @@ the other pictures of a batch (`tagging.evidence`), and is calibrated on labels 
 B images, N regions on a grid of h x w, C labels.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from torch import Tensor
 
 from model import RAM
-from tagging.build import build, portable, template
+from tagging.build import build, portable
 from tagging.calibration import Calibration, CalibrationError
+from tagging.encoding import LabelEncoder, checked_names
 from tagging.evidence import Asked, Gallery, RegionEvidence, joined, transports
 from tagging.pictures import Picture, is_one
 from tagging.portable import CONFIG, WEIGHTS, Parts, TaggerError, read_parts, write_parts
+from tagging.tags import Answer, Tags, charts, picked
 
 __all__ = ["Tagger", "Tags"]
-
-TOGETHER = 16  # labels that are encoded at once
-
-
-class Tags(NamedTuple):
-    """The labels of one picture, the most probable first."""
-
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]  # in [0, 1]; with score="paper" they sum to 1 over all that were asked for
-    maps: Tensor | None = None  # (K, h, w) of the K labels: where, in [0, probability]; absent labels stay cold
-
-
-class Answer(NamedTuple):
-    """What images say of labels."""
-
-    probabilities: Tensor  # (B, C)
-    maps: Tensor | None  # (B, C, h, w)
 
 
 class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-vocabulary"]):
@@ -62,6 +46,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
 
     Attributes:
         seen: labels of the training, which are asked for by default.
+        template: what makes a text of a name.
         calibrated: whether there are probabilities.
     """
 
@@ -82,12 +67,13 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             setattr(method, name, buffer.to(self._dtype))
         self.seen = parts.seen
         self.calibration = None if parts.calibration is None else Calibration.from_state(parts.calibration)
-        self.template = template(parts)
-        self._lock = threading.Lock()  # of the text tower, which keeps what it computed last
-        self.evidence = None
+        tower: Any = method.text
+        self.template = tower.template
+        self.evidence = self._encode = self._own = None
         if isinstance(method, RAM) and transports(method):
             self.evidence = RegionEvidence(method, parts.seen)
-        self._own = self.labels(parts.seen) if self.evidence is not None else None
+            self._encode = LabelEncoder(tower, self.evidence)
+            self._own = self._encode(parts.seen, {})
 
     @classmethod
     def load(cls, place: str | Path, *, averaged: bool = True, **how: Any) -> Self:
@@ -127,19 +113,10 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             TaggerError: if there are none, one is listed twice or is blank.
             clip.load.TextError: if one is longer than CLIP's context.
         """
-        names = _checked(names)
-        if self.evidence is None:
+        names = checked_names(names)
+        if self._encode is None:
             raise TaggerError(f"{self.method.title} scores lists of labels only: score='paper'")
-        with self._lock, self._spelt(names, texts or {}) as keys:
-            text, anchor = None, torch.empty(len(keys), dtype=torch.long, device=self._device)
-            for places in self._alike(keys):
-                # A label runs in a batch of one shape, whichever others are asked for: else rounding would differ.
-                filled = [*places, *places[-1:] * (TOGETHER - len(places))]
-                part = self.evidence.labels([keys[k] for k in filled])
-                text = part.text.new_empty(len(keys), part.text.shape[1]) if text is None else text
-                text[places], anchor[places] = part.text[: len(places)], part.anchor[: len(places)]
-        assert text is not None  # there is a label
-        return Asked(names, text, anchor)
+        return self._encode(names, texts or {})
 
     def index(self, images: Picture | Sequence[Picture]) -> Gallery:
         """What belongs to the images alone, for `ask`; in float32 on the tagger's device.
@@ -164,14 +141,14 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
                 "ask for score='paper'"
             )
         chunk = self.evidence.at_once(*gallery.regions.shape[:2])
-        probabilities, charts = [], []
+        probabilities, maps_of = [], []
         for start in range(0, len(asked.names), chunk):
             part = Asked(asked.names[start : start + chunk], *(t[start : start + chunk] for t in asked[1:]))
             evidence = self.evidence.ask(gallery, part)
             probabilities.append(self.calibration(evidence.numbers))
             if maps:
-                charts.append(_charts(evidence.weights, probabilities[-1], gallery.grid))
-        return Answer(torch.cat(probabilities, 1), torch.cat(charts, 1) if maps else None)
+                maps_of.append(charts(evidence.weights, probabilities[-1], gallery.grid))
+        return Answer(torch.cat(probabilities, 1), torch.cat(maps_of, 1) if maps else None)
 
     def tag(
         self, images: Picture | Sequence[Picture], labels: Sequence[str] | Asked | None = None, *,
@@ -194,7 +171,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         asked = self._asked(labels, score)
         answers = self._answers(images, asked, maps=maps, score=score)
         cuts = self._cuts(asked.names, threshold)
-        tags = [_picked(asked.names, p, m, cuts, top_k) for p, m in answers]
+        tags = [picked(asked.names, p, m, cuts=cuts, top_k=top_k) for p, m in answers]
         return tags[0] if is_one(images) else tags
 
     def thresholds(self, names: Sequence[str], wanted: float | str = "best") -> list[float]:
@@ -202,29 +179,6 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         cuts = self._cuts(tuple(names), wanted)
         assert cuts is not None  # something is wanted
         return cuts.tolist()
-
-    def _alike(self, names: Sequence[str]) -> Iterator[list[int]]:
-        """Positions of labels whose texts have the same number of tokens, a few at a time."""
-        tower: Any = self.method.text
-        tokens = tower.tokenize([tower.texts.get(name) or self.template.format(name) for name in names])
-        lengths = tokens.argmax(-1).tolist()  # end-of-text has the largest id
-        for length in sorted(set(lengths)):
-            places = [k for k, tokens_of in enumerate(lengths) if tokens_of == length]
-            yield from (places[k : k + TOGETHER] for k in range(0, len(places), TOGETHER))
-
-    @contextmanager
-    def _spelt(self, names: Sequence[str], texts: Mapping[str, str]) -> Iterator[list[str]]:
-        """What the text tower knows the names by, where some have a text of their own here."""
-        tower: Any = self.method.text
-        own = tower.texts
-        before = dict(own)
-        keys = [f"\0{texts[name]}" if texts.get(name, before.get(name)) != before.get(name) else name for name in names]
-        try:
-            own.update({key: key[1:] for key in keys if key.startswith("\0")})
-            yield keys
-        finally:
-            own.clear()
-            own.update(before)
 
     def _asked(self, labels: Sequence[str] | Asked | None, score: str) -> Asked:
         if score not in ("probability", "paper"):
@@ -234,7 +188,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         if labels is None and not self.seen:
             raise TaggerError("no labels: this tagger was trained on none, so name some")
         if score == "paper":
-            return Asked(_checked(self.seen if labels is None else labels), torch.empty(0), torch.empty(0))
+            return Asked(checked_names(self.seen if labels is None else labels), torch.empty(0), torch.empty(0))
         return (
             self._own
             if labels is None and self._own is not None
@@ -248,15 +202,18 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         encoded = None
         for pixels in self._batches(images):
             if score == "paper":
-                if encoded is None:
-                    with self._lock:
-                        encoded = self.method.encode_labels(asked.names)
+                encoded = self._listed(asked.names) if encoded is None else encoded
                 answer = Answer(self.method(pixels, encoded).scores, None)
             else:
                 assert self.evidence is not None  # or there was nothing to ask with
                 answer = self.ask(self.evidence.gallery(pixels), asked, maps=maps)
-            charts = [None] * len(pixels) if answer.maps is None else answer.maps.cpu()
-            yield from zip(answer.probabilities.float().cpu(), charts, strict=True)
+            maps_of = [None] * len(pixels) if answer.maps is None else answer.maps.cpu()
+            yield from zip(answer.probabilities.float().cpu(), maps_of, strict=True)
+
+    def _listed(self, names: Sequence[str]) -> Any:
+        """A list of labels as the method takes it."""
+        with self._encode.lock if self._encode is not None else nullcontext():
+            return self.method.encode_labels(names)
 
     def _batches(self, images: Picture | Sequence[Picture]) -> Iterator[Tensor]:
         """Prepared pictures (B, 3, H, W) on the device."""
@@ -302,37 +259,3 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
                 local_files_only=local_files_only, token=token, allow_patterns=[CONFIG, WEIGHTS],
             )  # fmt: skip
         return cls.load(folder, **how)
-
-
-def _checked(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise TaggerError(f"labels are a list of names, not the text {names!r}")
-    seen: set[str] = set()
-    for name in names:
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise TaggerError(f"{name!r} is not the name of a label")
-        if name in seen:
-            raise TaggerError(f"the label {name!r} is asked for twice")
-        seen.add(name)
-    if not seen:
-        raise TaggerError("no labels: name at least one")
-    return tuple(names)
-
-
-def _charts(weights: Tensor, probabilities: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Where labels are, (B, C, h, w): shares of the regions, of which the largest stands for the probability."""
-    shares = weights.transpose(1, 2)  # (B, C, N)
-    return (shares / shares.amax(-1, keepdim=True) * probabilities[..., None]).unflatten(-1, grid).float()
-
-
-def _picked(
-    names: Sequence[str], probabilities: Tensor, maps: Tensor | None, cuts: Tensor | None, top_k: int | None
-) -> Tags:
-    """The labels that pass, in descending order."""
-    order = probabilities.argsort(descending=True, stable=True)
-    if cuts is not None:
-        order = order[probabilities[order] >= cuts[order]]
-    if top_k is not None:
-        order = order[:top_k]
-    picked = tuple(names[k] for k in order.tolist())
-    return Tags(picked, tuple(probabilities[order].tolist()), None if maps is None else maps[order])

@@ -112,7 +112,7 @@ def test_labels_and_images_can_be_prepared_apart(tagger, files):
 def test_very_many_labels_are_asked_in_parts(tagger, files, monkeypatch):
     expected = tagger.tag(files[0], LABELS, maps=True)
     monkeypatch.setattr(tagger.evidence, "at_once", lambda *_: 3)
-    monkeypatch.setattr("tagging.tagger.TOGETHER", 3)
+    monkeypatch.setattr("tagging.encoding.TOGETHER", 3)
     found = tagger.tag(files[0], LABELS, maps=True)
     close(probabilities(found), probabilities(expected))
     torch.testing.assert_close(found.maps, expected.maps, rtol=1e-4, atol=1e-6)
