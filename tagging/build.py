@@ -22,7 +22,7 @@ from tagging.evidence import RegionEvidence
 from tagging.pictures import Preparation
 from tagging.portable import Parts, TaggerError
 
-__all__ = ["Built", "build", "calibrated", "portable", "zero_shot_parts"]
+__all__ = ["Built", "build", "calibrated", "portable", "template", "zero_shot_parts"]
 
 
 class Built(NamedTuple):
@@ -69,6 +69,11 @@ def portable(parts: Parts) -> Parts:
     cfg.defrost()
     cfg.MODEL.CLIP_WEIGHTS = os.path.basename(weights) if os.path.isabs(os.path.expanduser(weights)) else weights
     return parts._replace(config=json.dumps({"MODEL": dict(cfg.MODEL), "INPUT": dict(cfg.INPUT)}))
+
+
+def template(parts: Parts) -> str:
+    """What a label becomes a text by."""
+    return restore_config(parts.config).MODEL.TEMPLATE
 
 
 def calibrated(
