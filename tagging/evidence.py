@@ -34,7 +34,7 @@ __all__ = ["NAMES", "Asked", "Evidence", "Gallery", "RegionEvidence", "joined", 
 CLOSEST, MARGINS = 8, 4  # regions whose cosines, and whose margins, are looked at one by one
 SHARPNESSES = (10.0, 30.0, 100.0)  # of soft maxima of cosines over regions
 ITERATIONS = 100  # of the anchors' transport problem
-LARGEST = 2**23  # numbers (B, N, C) that are held at once
+LARGEST = 2**19  # numbers (B, N, C) that are held at once; more only leave the caches of a processor
 NAMES = (
     "local logit", "global logit", "local level", "global level", "mean of the 4 largest cosines",
     "logit of the largest p", "logit of the mean of the 4 largest p",

@@ -1,7 +1,7 @@
 """Pictures in any form to the input of a method."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datasets.images import SHAPES
+from datasets.records import MissingFileError
 from tagging.portable import TaggerError
 
 __all__ = ["Picture", "Preparation", "is_one"]
@@ -38,7 +40,10 @@ class Preparation(NamedTuple):
     def rgb(self, picture: Picture) -> Image.Image:
         """The picture at its own size."""
         if isinstance(picture, str | os.PathLike):
-            return self.open(os.fspath(picture), os.curdir)
+            path = os.fspath(picture)
+            if not path.startswith(SHAPES) and not os.path.isfile(path):  # lists may name files loosely, callers not
+                raise MissingFileError(f"no picture {path}")
+            return self.open(path, os.curdir)
         if isinstance(picture, Image.Image):
             return picture.convert("RGB")
         return Image.fromarray(_bytes(picture)).convert("RGB")
@@ -49,11 +54,6 @@ def is_one(pictures: Any) -> bool:
     if isinstance(pictures, np.ndarray | Tensor):
         return pictures.ndim <= 3
     return isinstance(pictures, str | os.PathLike | Image.Image)
-
-
-def several(pictures: Picture | Sequence[Picture]) -> Sequence[Picture]:
-    """Pictures as a sequence."""
-    return [pictures] if is_one(pictures) else pictures  # type: ignore[list-item,return-value]
 
 
 def _bytes(picture: Any) -> np.ndarray:

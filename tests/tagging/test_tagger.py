@@ -263,6 +263,12 @@ def test_a_file_that_is_missing_or_no_picture_is_named(tagger, tmp_path):
             tagger.tag(tmp_path / name, LABELS)
 
 
+def test_a_file_of_the_same_name_elsewhere_is_another_picture(tagger, files, monkeypatch):
+    monkeypatch.chdir(files[0].parent)
+    with pytest.raises(DataError, match="no picture gone/0.png"):
+        tagger.tag("gone/0.png", LABELS)
+
+
 def test_no_pictures_are_refused(tagger):
     with pytest.raises(TaggerError, match="no pictures"):
         tagger.tag([], LABELS)

@@ -1,0 +1,155 @@
+"""Many pictures to the labels of each: batches are read ahead by threads, what cannot be read is set aside.
+
+B pictures, C spellings, K labels found, regions on a grid of h x w.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datasets.records import DataError
+from tagging.calibration import CalibrationError
+from tagging.inputs import require_readable_name
+from tagging.pictures import Preparation
+from tagging.portable import TaggerError
+from tagging.spellings import Spellings
+from tagging.tagger import Tagger
+
+__all__ = ["Batch", "Prediction", "Predictor", "threshold_of"]
+
+THREADS = min(8, os.cpu_count() or 1)  # that read pictures
+
+
+class Prediction(NamedTuple):
+    """A picture with its labels, the most probable first."""
+
+    picture: str
+    labels: tuple[str, ...]  # K
+    probabilities: tuple[float, ...]  # K; or scores
+    maps: Tensor | None = None  # (K, h, w), in [0, probability]
+
+
+class Batch(NamedTuple):
+    """What became of some pictures."""
+
+    predictions: list[Prediction]
+    unreadable: list[str]  # why, one for each; names the picture
+
+
+class Predictor:
+    """A tagger that is asked for the same labels of many pictures.
+
+    A label is as probable as its most probable spelling.
+
+    Args:
+        tagger: what answers.
+        spellings: what is asked for.
+        score: "probability" or "paper", see `Tagger.tag`.
+        threshold: see `threshold_of`; None: every label passes.
+        top: at most so many labels a picture; None: all that pass.
+        maps: whether predictions have them.
+
+    Raises:
+        TaggerError: if there are no maps of this score.
+        CalibrationError: if there is no such threshold.
+        TextError: if a label is longer than CLIP's context.
+    """
+
+    def __init__(
+        self, tagger: Tagger, spellings: Spellings, *, score: str = "probability", threshold: float | str | None = None,
+        top: int | None = None, maps: bool = False,
+    ) -> None:  # fmt: skip
+        if maps and score == "paper":
+            raise TaggerError("maps belong to probabilities: leave out --maps, or --score paper")
+        if isinstance(threshold, str) and score == "paper":
+            raise CalibrationError(f"the threshold {threshold!r} is one of probabilities: give a number, or --top")
+        self._tagger, self._labels, self._top, self._maps = tagger, spellings.labels, top, maps
+        self._cuts = [0.0] * len(spellings.names)
+        if threshold is not None:
+            names = tuple(dict.fromkeys(spellings.labels))
+            cuts = dict(zip(names, tagger.thresholds(names, threshold), strict=True))
+            self._cuts = [cuts[label] for label in spellings.labels]
+        self._asked = self._encoded = None
+        if score == "paper":
+            self._encoded = tagger.method.encode_labels(spellings.names)
+        else:
+            self._asked = tagger.labels(spellings.names, spellings.texts)
+
+    def batches(self, pictures: Sequence[str], size: int) -> Iterator[Batch]:
+        """What becomes of the pictures, `size` at a time."""
+        for names, read in _read_ahead(pictures, self._tagger.preparation, size):
+            good = [(name, one) for name, one in zip(names, read, strict=True) if isinstance(one, Tensor)]
+            bad = [str(one) for one in read if isinstance(one, DataError)]
+            predictions = self._predictions([name for name, _ in good], [one for _, one in good]) if good else []
+            yield Batch(predictions, bad)
+
+    def _predictions(self, pictures: list[str], prepared: list[Tensor]) -> list[Prediction]:
+        pixels = torch.stack(prepared).to(next(self._tagger.method.parameters()).device)
+        maps = None
+        if self._asked is None:
+            scores = self._tagger.method(pixels, self._encoded).scores
+        else:
+            assert self._tagger.evidence is not None  # as there is something to ask with
+            scores, maps = self._tagger.ask(self._tagger.evidence.gallery(pixels), self._asked, maps=self._maps)
+        charts = [None] * len(pictures) if maps is None else maps.cpu()
+        return [
+            self._picked(picture, row, chart)
+            for picture, row, chart in zip(pictures, scores.float().cpu(), charts, strict=True)
+        ]
+
+    def _picked(self, picture: str, row: Tensor, maps: Tensor | None) -> Prediction:
+        """The labels that pass, of scores (C,) and maps (C, h, w) of spellings."""
+        values = row.tolist()
+        best: dict[str, int] = {}  # label -> its most probable spelling
+        for k in row.argsort(descending=True, stable=True).tolist():
+            best.setdefault(self._labels[k], k)
+        kept = [(label, k) for label, k in best.items() if values[k] >= self._cuts[k]][: self._top]
+        places = [k for _, k in kept]
+        return Prediction(
+            picture, tuple(label for label, _ in kept), tuple(values[k] for k in places),
+            None if maps is None else maps[places],
+        )  # fmt: skip
+
+
+def threshold_of(text: str) -> float | str:
+    """The threshold that a text names: a number in [0, 1], or what `Calibration.threshold` takes besides.
+
+    Raises:
+        CalibrationError: if it is a number outside.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not 0 <= number <= 1:
+        raise CalibrationError(f"the threshold {text} is none: a number from 0 to 1, best, or precision=0.9")
+    return number
+
+
+def _read_ahead(
+    pictures: Sequence[str], preparation: Preparation, size: int
+) -> Iterator[tuple[Sequence[str], list[Tensor | DataError]]]:
+    """Names and prepared pictures, `size` at a time; while one batch is worked on, the next one is read."""
+    groups = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+    pool = ThreadPoolExecutor(THREADS)
+    ahead: list[Future[Tensor | DataError]] = []
+    try:
+        for group, following in pairwise([(), *groups, ()]):
+            current, ahead = ahead, [pool.submit(_read, name, preparation) for name in following]
+            if group:
+                yield group, [future.result() for future in current]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(picture: str, preparation: Preparation) -> Tensor | DataError:
+    try:
+        require_readable_name(picture)
+        return preparation(picture)
+    except DataError as error:
+        return error
