@@ -86,7 +86,7 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
         self.config, self.method = cfg.dump(), cfg.MODEL.METHOD
         self.epoch, self.batch, self.step = 1, 0, 0  # the epoch under way and its batches done
-        self.best, self.best_epoch = -1.0, 0  # highest validation F1@3 of GZSL
+        self.best, self.best_epoch = -1.0, 0  # highest validation mAP of GZSL
         self.shortfall = ""  # where what will be tested is below zero-shot CLIP
 
     def train(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
@@ -122,7 +122,7 @@ class Run:
             self.epoch, self.batch = self.epoch + 1, 0
             self.save(folder / CHECKPOINT)
         if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
-            print(f"ended early: validation F1@3 has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
+            print(f"ended early: validation mAP has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
         self.calibrate(cfg, folder)
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
@@ -158,7 +158,7 @@ class Run:
         )  # fmt: skip
         write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
         log.results(self.split, results, epoch=self.epoch, step=self.step)
-        reached = find(results, rows[-1].name, "GZSL")["F1@3"]
+        reached = find(results, rows[-1].name, "GZSL")["mAP"]
         risen = self.split == "val" and reached > self.best
         if risen:
             self.best, self.best_epoch = reached, self.epoch

@@ -125,8 +125,8 @@ _C.SOLVER.WARMUP_LR = 5e-7  # rate of every group where the warm-up starts
 _C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; auto, paper: MAX_EPOCHS
 _C.SOLVER.MIN_LR = 1e-7  # rate of every group where the cosine ends
 _C.SOLVER.EVAL_PERIOD = 3  # epochs between evaluations; the last epoch is always evaluated
-_C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation F1@3 of GZSL; needs DATASETS.VAL)
-# End when validation F1@3 of GZSL has not risen for so many epochs; 0: never. Needs validation images.
+_C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation mAP of GZSL; needs DATASETS.VAL)
+# End when validation mAP of GZSL has not risen for so many epochs; 0: never. Needs validation images.
 _C.SOLVER.PATIENCE = 0
 _C.SOLVER.LOG_PERIOD = 500  # steps between log lines
 _C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end

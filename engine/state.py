@@ -26,7 +26,7 @@ class TrainingState(NamedTuple):
     epoch: int  # under way, from 1
     batch: int  # done of that epoch
     step: int  # done since the start
-    best: float  # validation F1@3 of GZSL, in percent; -1 before the first
+    best: float  # validation mAP of GZSL, in percent; -1 before the first
     best_epoch: int  # when it was reached; 0 before the first
     config: str  # the whole configuration as YAML
     seen: list[str]  # labels

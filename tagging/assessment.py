@@ -17,14 +17,15 @@ __all__ = ["Assessment", "assess"]
 
 
 class Assessment(NamedTuple):
-    """One kind of score under one protocol; percent, but for the last two."""
+    """One kind of score under one protocol; percent, but for the last three."""
 
     score: str  # published or probability
     protocol: str  # ZSL or GZSL
     f1: float  # of the three best labels of each image, F1@3
     precision: float  # mAP
     overall_f1: float  # of the labels whose probability reaches their threshold; nan for published scores
-    ece: float  # of all pairs, as `reliability`
+    ece_seen: float  # of all pairs with a label of the training, as `reliability`; nan without any
+    ece_unseen: float  # with another label
     brier: float
 
 
@@ -53,7 +54,7 @@ def assess(tagger: Tagger, protocols: Sequence[Any], *, device: torch.device) ->
         kept[score, protocol] = evaluator.scored()
 
     results = evaluate(rows, protocols, device=device, autocast=None, keep=keep)
-    return [_row(result, kept[result.method, result.protocol], calibration) for result in results]
+    return [_row(result, kept[result.method, result.protocol], calibration, tagger.seen) for result in results]
 
 
 def _probabilities(tagger: Tagger, evidence: RegionEvidence) -> Any:
@@ -63,14 +64,22 @@ def _probabilities(tagger: Tagger, evidence: RegionEvidence) -> Any:
     return run
 
 
-def _row(result: Any, scored: Any, calibration: Calibration) -> Assessment:
+def _row(result: Any, scored: Any, calibration: Calibration, seen: Sequence[str]) -> Assessment:
     summary = result.metrics.summary
-    measured = reliability(torch.from_numpy(scored.scores), torch.from_numpy(scored.targets))
     overall = float("nan")
     if result.method == "probability":
         cuts = np.array([calibration.threshold(name) for name in scored.names])
         passes = (scored.scores >= cuts).astype(np.float32)
         overall = measure(passes, scored.targets, threshold=0.5).summary["OF1"]
+    known = np.isin(scored.names, seen)
     return Assessment(
-        result.method, result.protocol, summary["F1@3"], summary["mAP"], overall, measured.ece, measured.brier
-    )
+        result.method, result.protocol, summary["F1@3"], summary["mAP"], overall, _ece(scored, known),
+        _ece(scored, ~known), reliability(torch.from_numpy(scored.scores), torch.from_numpy(scored.targets)).brier,
+    )  # fmt: skip
+
+
+def _ece(scored: Any, columns: np.ndarray) -> float:
+    if not columns.any():
+        return float("nan")
+    scores, targets = (torch.from_numpy(part[:, columns]) for part in (scored.scores, scored.targets))
+    return reliability(scores, targets).ece

@@ -254,7 +254,7 @@ def test_weights_and_biases_works_without_a_network_or_an_account(benchmark, fin
 
 def test_the_best_epoch_is_kept_and_is_what_is_tested(benchmark, train_script, test_script, monkeypatch):
     reached = iter([50.0, 40.0])
-    monkeypatch.setattr(train_script, "find", lambda *_: {"F1@3": next(reached)})
+    monkeypatch.setattr(train_script, "find", lambda *_: {"mAP": next(reached)})
     cfg = benchmark.config("SOLVER.SELECT", "best")
     train_script.train(cfg, None)
     folder = only_run(benchmark)
@@ -268,7 +268,7 @@ def test_the_best_epoch_is_kept_and_is_what_is_tested(benchmark, train_script, t
 def without_progress(train_script, monkeypatch, values):
     """Lets the validation images see these values of F1@3 of RAM, epoch by epoch."""
     reached = iter(values)
-    monkeypatch.setattr(train_script, "find", lambda *_: {"F1@3": next(reached)})
+    monkeypatch.setattr(train_script, "find", lambda *_: {"mAP": next(reached)})
 
 
 def test_a_training_without_progress_ends_early_and_says_so(benchmark, train_script, monkeypatch, capsys):
@@ -276,7 +276,7 @@ def test_a_training_without_progress_ends_early_and_says_so(benchmark, train_scr
     train_script.train(benchmark.config("SOLVER.MAX_EPOCHS", "9", "SOLVER.PATIENCE", "2"), None)
     state = load_state(only_run(benchmark) / "checkpoint.pth")
     assert (state.epoch, state.best, state.best_epoch) == (5, 50.0, 2)
-    assert "ended early: validation F1@3 has not risen since epoch 2 (SOLVER.PATIENCE)" in capsys.readouterr().out
+    assert "ended early: validation mAP has not risen since epoch 2 (SOLVER.PATIENCE)" in capsys.readouterr().out
 
 
 def test_a_training_that_ended_early_goes_on_only_with_more_patience(benchmark, train_script, monkeypatch):

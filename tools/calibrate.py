@@ -7,6 +7,7 @@ With --test nothing is fitted: published scores and probabilities are compared o
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def compare(path: Path, state: TrainingState, cfg: CfgNode, splits: Splits, devi
         config=flat(cfg), checkpoint=dict(file_identity(path)), lists=identities(protocols.values()),
         seen=vocabulary.seen, unseen=vocabulary.unseen,
     )  # fmt: skip
-    rows = [{k: None if v != v else v for k, v in row._asdict().items()} for row in assessed]
+    rows = [
+        {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row._asdict().items()} for row in assessed
+    ]
     with atomic_write(path.parent / "calibration-test.json", "w") as file:
         file.write(json.dumps({"about": about, "results": rows}, indent=2) + "\n")
     print(table(assessed))
@@ -59,12 +62,17 @@ def compare(path: Path, state: TrainingState, cfg: CfgNode, splits: Splits, devi
 
 def table(rows: list[Assessment]) -> str:
     """A row for each score and protocol."""
-    head = ["score", "protocol", "F1@3", "mAP", "OF1 at thresholds", "ECE", "Brier"]
+    head = ["score", "protocol", "F1@3", "mAP", "OF1 at thresholds", "ECE seen", "ECE unseen", "Brier"]
     cells = [
-        [r.score, r.protocol, f"{r.f1:.2f}", f"{r.precision:.2f}", "-" if r.overall_f1 != r.overall_f1 else
-         f"{r.overall_f1:.2f}", f"{r.ece:.4f}", f"{r.brier:.4f}"] for r in rows
+        [r.score, r.protocol, *(number(v, 2) for v in (r.f1, r.precision, r.overall_f1)),
+         *(number(v, 4) for v in (r.ece_seen, r.ece_unseen, r.brier))] for r in rows
     ]  # fmt: skip
     return aligned([head, *cells], left=2)
+
+
+def number(value: float, decimals: int) -> str:
+    """The number, or a dash for nan."""
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def main() -> None:
