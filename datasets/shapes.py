@@ -12,12 +12,17 @@ validation and test scenes hold any of the 65 labels.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["COLOURS", "LABELS", "SEEN", "SHAPES", "SPLITS", "UNSEEN", "Scene", "Split", "draw", "scene", "scene_labels"]
+__all__ = ["COLOURS", "LABELS", "SEEN", "SHAPES", "SPLITS", "UNSEEN", "Scene", "Split", "draw", "scene",
+           "scene_labels", "scene_masks"]  # fmt: skip
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Tone = tuple[int, int, int]
 
 SIZE = 64  # pixels of a side
 OVERSAMPLING = 2  # drawn larger and reduced, which smooths the edges
@@ -90,6 +95,21 @@ def scene_labels(split: str, index: int, objects: tuple[int, int] = OBJECTS) -> 
     return _chosen(split, index, objects)[0]
 
 
+def scene_masks(split: str, index: int, objects: tuple[int, int] = OBJECTS) -> np.ndarray:
+    """What is seen of each object of `scene`: its share of every pixel, (objects, 64, 64), float32, in [0, 1]."""
+    chosen, rng = _chosen(split, index, objects)
+    side = SIZE * OVERSAMPLING
+    _background(side, rng)  # for the same random numbers behind it
+    layers: list[Image.Image] = []
+    for mask, box, _ in _objects(chosen, rng):
+        for behind in layers:
+            behind.paste(0, box, mask)
+        layers.append(Image.new("L", (side, side)))
+        layers[-1].paste(255, box, mask)
+    return np.stack([np.asarray(layer, np.float32).reshape(SIZE, OVERSAMPLING, SIZE, -1).mean((1, 3)) / 255
+                     for layer in layers])  # fmt: skip
+
+
 def _chosen(split: str, index: int, objects: tuple[int, int]) -> tuple[tuple[str, ...], np.random.Generator]:
     """A scene's labels, and the generator to draw it with."""
     key, size, labels = SPLITS[split]
@@ -104,15 +124,22 @@ def draw(labels: tuple[str, ...], rng: np.random.Generator) -> Image.Image:
     """An RGB image of 64x64 pixels with one object per label, later ones in front."""
     side = SIZE * OVERSAMPLING
     canvas = _background(side, rng)
+    for mask, box, tone in _objects(labels, rng):
+        canvas.paste(tone, box, mask)
+    small = np.asarray(canvas.reduce(OVERSAMPLING), dtype=np.float32)
+    grain = rng.normal(0, rng.uniform(2, 10), small.shape[:2])[..., None]
+    return Image.fromarray((small + grain).clip(0, 255).astype(np.uint8))
+
+
+def _objects(labels: tuple[str, ...], rng: np.random.Generator) -> Iterator[tuple[Image.Image, Box, Tone]]:
+    """Silhouette, place and tone of each object on the large canvas, later ones in front."""
+    side = SIZE * OVERSAMPLING
     for (x, y, radius), label in zip(_placements(len(labels), rng), labels, strict=True):
         colour, shape = label.split()
         angle = rng.uniform(-math.pi / 9, math.pi / 9)
         mask = _mask(shape, max(round(radius * side), 1), angle)
-        corner = (round(x * side - mask.width / 2), round(y * side - mask.height / 2))
-        canvas.paste(_paint(COLOURS[colour], rng), (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
-    small = np.asarray(canvas.reduce(OVERSAMPLING), dtype=np.float32)
-    grain = rng.normal(0, rng.uniform(2, 10), small.shape[:2])[..., None]
-    return Image.fromarray((small + grain).clip(0, 255).astype(np.uint8))
+        left, top = round(x * side - mask.width / 2), round(y * side - mask.height / 2)
+        yield mask, (left, top, left + mask.width, top + mask.height), _paint(COLOURS[colour], rng)
 
 
 def _background(side: int, rng: np.random.Generator) -> Image.Image:
@@ -142,7 +169,7 @@ def _placements(count: int, rng: np.random.Generator) -> list[tuple[float, float
     return placed
 
 
-def _paint(hue: int, rng: np.random.Generator) -> tuple[int, int, int]:
+def _paint(hue: int, rng: np.random.Generator) -> Tone:
     """A tone of the hue: +-9 degrees, saturated, of varying brightness."""
     h = (hue + rng.uniform(-9, 9)) % 360 / 60
     s, v = rng.uniform(0.7, 1.0), rng.uniform(0.6, 1.0)

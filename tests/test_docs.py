@@ -38,3 +38,36 @@ def test_ram_is_nowhere_below_zero_shot_clip_on_few_images(images, protocol):
         for metric in ("F1@3", "mAP"):
             clip, ram = (few(images, seed, m, protocol, metric) for m in ("zero-shot CLIP", "RAM (EMA)"))
             assert ram > clip
+
+
+def probability(seed, score, protocol, key):
+    content = json.loads((ROOT / "docs" / "results" / "probabilities" / f"seed-{seed}.json").read_text())
+    assert content["about"]["config"]["SOLVER.SEED"] == seed
+    (row,) = [r for r in content["results"] if (r["score"], r["protocol"]) == (score, protocol)]
+    return row[key]
+
+
+ROWS = (("f1", 1), ("precision", 1), ("overall_f1", 1), ("ece_seen", 3), ("ece_unseen", 3), ("brier", 3))
+
+
+@pytest.mark.parametrize("protocol", ["ZSL", "GZSL"])
+@pytest.mark.parametrize("score", ["published", "probability"])
+def test_the_table_of_probabilities_is_that_of_its_result_files(score, protocol):
+    cells = []
+    for key, decimals in ROWS:
+        values = [probability(seed, score, protocol, key) for seed in SEEDS]
+        spread = None if None in values else f"{statistics.stdev(values):.{decimals}f}"
+        cells.append("-" if spread is None else f"{statistics.mean(values):.{decimals}f} ± {spread}")
+    text = (ROOT / "docs" / "probabilities.md").read_text()
+    assert f"| {score} | {protocol} | {' | '.join(cells)} |" in text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_probabilities_rank_better_than_published_scores_by_what_is_said(seed):
+    for protocol, gain in (("ZSL", 3.5), ("GZSL", 3.0)):
+        published, ours = ({key: probability(seed, score, protocol, key) for key, _ in ROWS}
+                           for score in ("published", "probability"))  # fmt: skip
+        assert ours["precision"] - published["precision"] >= gain
+        assert ours["f1"] >= published["f1"]
+    assert ours["overall_f1"] >= 77
+    assert max(ours["ece_seen"], ours["ece_unseen"]) <= 0.02

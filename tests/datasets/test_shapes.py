@@ -111,3 +111,20 @@ def test_objects_lie_within_the_image():
     for seed in range(100):
         for x, y, radius in shapes._placements(5, np.random.default_rng(seed)):
             assert radius <= min(x, y, 1 - x, 1 - y)
+
+
+def test_masks_lie_where_the_picture_has_the_colours_of_the_objects():
+    for index in range(20):
+        image, labels = scene("test", index)
+        hues = np.asarray(image.convert("HSV")).astype(float)[..., 0] * 360 / 255
+        masks = shapes.scene_masks("test", index)
+        assert masks.shape == (len(labels), 64, 64)
+        for label, mask in zip(labels, masks, strict=True):
+            apart = np.abs((hues[mask == 1] - COLOURS[label.split()[0]] + 180) % 360 - 180)
+            assert apart.size == 0 or np.median(apart) < 16, (index, label)
+
+
+def test_masks_are_what_is_seen_so_none_overlap():
+    totals = np.stack([shapes.scene_masks("test", index).sum(0) for index in range(20)])
+    assert totals.max() <= 1 + 1e-6
+    assert totals.min() == 0

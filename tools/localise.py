@@ -1,0 +1,177 @@
+"""How well RAM's maps point at objects, in numbers: python tools/localise.py RUN [RUN ...] [--images N] [--out FILE].
+
+On test scenes of the embedded benchmark, where the object of every pixel is known; all 65 labels are candidates.
+A RUN is one that was trained there, its checkpoint, or an exported tagger; several, as of several seeds, give mean and
+standard deviation. `tagging/localisation.py` says what is measured, docs/localisation.md what came out. FILE is JSON.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configs import flat, restore_config
+from datasets.shapes import LABELS, SIZE, SPLITS, scene_labels, scene_masks
+from engine import cli
+from engine.atomic import atomic_write
+from engine.provenance import file_identity, provenance
+from engine.run import resolve_device
+from errors import UserError
+from model import RAM
+from tagging.build import Built, build
+from tagging.localisation import CEILING, METRICS, ROWS, Objects, contrast, located, maps_of, on_grid
+from tagging.maps import views
+from tagging.portable import CONFIG, WEIGHTS, Parts, checkpoint_of, read_parts
+
+BATCH = 50  # images at once
+VISIBLE = 0.25  # of a region's area: what of an object is to be seen at least, or it counts as hidden behind others
+GROUPS = ("all", "seen", "unseen")
+
+Numbers = dict[str, dict[str, dict[str, float]]]  # by kind of map, group of labels, metric
+
+
+class LocaliseError(UserError, ValueError):
+    """A run whose maps cannot be measured, or a number of images that there is not."""
+
+
+def objects(numbers: Sequence[int], least: float) -> tuple[Objects, Tensor]:
+    """The objects of test scenes of which at least so many pixels are seen; and which labels are there, (B, C)."""
+    image, label, masks = [], [], []
+    present = torch.zeros(len(numbers), len(LABELS), dtype=torch.bool)
+    for place, number in enumerate(numbers):
+        for name, mask in zip(scene_labels("test", number), torch.from_numpy(scene_masks("test", number)), strict=True):
+            present[place, LABELS.index(name)] = True
+            if mask.sum() >= least:
+                image.append(place)
+                label.append(LABELS.index(name))
+                masks.append(mask)
+    return Objects(torch.tensor(image), torch.tensor(label), torch.stack(masks)), present
+
+
+def measured(built: Built, seen: Sequence[str], images: int, device: torch.device) -> tuple[Numbers, int]:
+    """The mean of every metric over the objects of the first so many test scenes, and how many objects those are."""
+    ram = built.method.to(device)
+    if not isinstance(ram, RAM):
+        raise LocaliseError(f"{ram.title} has no regions to measure: name a run of RAM")
+    values: dict[str, list[Tensor]] = {row: [] for row in (CEILING, *ROWS)}  # (P, 3) of each batch
+    peaks: dict[str, list[Tensor]] = {row: [] for row in ROWS}  # (B, C)
+    labels, there = [], []
+    with torch.no_grad():
+        encoded = ram.encode_labels(LABELS)
+    for start in tqdm(range(0, images, BATCH), "localise", unit="batch", leave=False):
+        numbers = range(start, min(start + BATCH, images))
+        pixels = torch.stack([built.preparation(f"shapes:test/{number}") for number in numbers])
+        found = views(ram, pixels.to(device), encoded)
+        shown, present = objects(numbers, VISIBLE * SIZE**2 / (found.grid[0] * found.grid[1]))
+        labels.append(shown.label)
+        there.append(present)
+        ideal = on_grid(shown.masks, found.grid)
+        values[CEILING].append(torch.stack(located(ideal, shown.masks, found.grid), 1))
+        for row, maps in maps_of(found).items():
+            own = maps.cpu()[shown.image, :, shown.label]  # (P, N)
+            stretch = row.startswith("cosines")
+            values[row].append(torch.stack(located(own, shown.masks, found.grid, stretch=stretch), 1))
+            peaks[row].append(maps.amax(1).cpu())
+    known = torch.tensor([name in set(seen) for name in LABELS])
+    label, present = torch.cat(labels), torch.cat(there)
+    means = {row: means_by_group(torch.cat(parts), known[label]) for row, parts in values.items()}
+    for row, parts in peaks.items():
+        for group, chosen in chosen_by_group(known).items():
+            means[row][group]["contrast"] = contrast(torch.cat(parts)[:, chosen], present[:, chosen])
+    return means, len(label)
+
+
+def means_by_group(values: Tensor, known: Tensor) -> dict[str, dict[str, float]]:
+    """Means of values (P, 3) over the objects with seen labels, with unseen ones and with any."""
+    return {
+        group: dict(zip(METRICS, values[chosen].mean(0).tolist(), strict=True))
+        for group, chosen in chosen_by_group(known).items()
+    }
+
+
+def chosen_by_group(known: Tensor) -> dict[str, Tensor]:
+    """What belongs to each group, as bools."""
+    return dict(zip(GROUPS, (torch.ones_like(known), known, ~known), strict=True))
+
+
+def across(runs: Sequence[Numbers], of: Callable[[list[float]], float]) -> Numbers:
+    """A statistic over runs of every number."""
+    return {
+        row: {
+            group: {metric: of([run[row][group][metric] for run in runs]) for metric in metrics}
+            for group, metrics in groups.items()
+        }
+        for row, groups in runs[0].items()
+    }
+
+
+def table(mean: Numbers, deviation: Numbers | None, group: str) -> str:
+    """The numbers of a group in percent, as a table of Markdown."""
+    columns = (*METRICS, "contrast")
+    lines = [f"| {group} labels | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for row, groups in mean.items():
+        cells = [
+            "-" if column not in groups[group]
+            else f"{100 * groups[group][column]:.1f}"
+            + (f" ± {100 * deviation[row][group][column]:.1f}" if deviation is not None else "")
+            for column in columns
+        ]  # fmt: skip
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def origin(place: Path, parts: Parts, images: int, shown: int) -> dict[str, Any]:
+    """Where the numbers of a run come from."""
+    config = flat(restore_config(parts.config))
+    return provenance(
+        config={key: value for key, value in config.items() if key != "OUTPUT_DIR"},  # a place on one machine
+        checkpoint=file_identity(place / WEIGHTS if (place / CONFIG).is_file() else checkpoint_of(place)),
+        lists={"shapes:test": {"images": images, "labels": len(LABELS), "objects": shown}},
+        seen=parts.seen, unseen=[name for name in LABELS if name not in parts.seen],
+    )  # fmt: skip
+
+
+def checked(place: Path) -> Parts:
+    """The parts of a run that was trained on the benchmark."""
+    parts = read_parts(place)
+    if not set(parts.seen) < set(LABELS) or not parts.seen:
+        raise LocaliseError(f"{place} was not trained on shapes, where objects are known: name a run of shapes.yml")
+    return parts
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--images", type=int, default=SPLITS["test"].size, help="the first so many test scenes")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON to write the numbers to")
+    parser.add_argument("--device", default="auto")
+    args = cli.read(parser)
+    if not 1 <= args.images <= SPLITS["test"].size:
+        raise LocaliseError(f"--images is {args.images}; there are 1 to {SPLITS['test'].size} test scenes")
+    device = resolve_device(args.device)
+    every = [checked(place) for place in args.runs]
+    results, about = [], []
+    for place, parts in zip(args.runs, every, strict=True):
+        numbers, shown = measured(build(parts), parts.seen, args.images, device)
+        results.append(numbers)
+        about.append(origin(place, parts, args.images, shown))
+    mean = across(results, statistics.mean)
+    deviation = across(results, statistics.stdev) if len(results) > 1 else None
+    if args.out is not None:
+        with atomic_write(args.out, "w") as file:
+            content = {"about": about, "mean": mean, "standard deviation": deviation, "runs": results}
+            file.write(json.dumps(content, indent=2) + "\n")
+    print("\n\n".join(table(mean, deviation, group) for group in GROUPS))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
