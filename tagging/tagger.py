@@ -45,6 +45,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         clip_weights: where CLIP's weights are, if not where they were in training.
 
     Attributes:
+        device: where it computes.
         seen: labels of the training, which are asked for by default.
         template: what makes a text of a name.
         calibrated: whether there are probabilities.
@@ -54,13 +55,13 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         self, parts: Parts, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, batch: int = 32,
         clip_weights: str | None = None,
     ) -> None:  # fmt: skip
-        self._parts, self._device, self._dtype, self._batch = parts, torch.device(device), dtype, batch
+        self._parts, self.device, self._dtype, self._batch = parts, torch.device(device), dtype, batch
         self._clip_weights = clip_weights
         self._assemble(parts, clip_weights)
 
     def _assemble(self, parts: Parts, clip_weights: str | None) -> None:
         method, self.preparation = build(parts, clip_weights=clip_weights)
-        self.method = method.to(self._device).requires_grad_(False)
+        self.method = method.to(self.device).requires_grad_(False)
         for part in method.children():  # temperatures stay as they are
             part.to(self._dtype)
         for name, buffer in method.named_buffers(recurse=False):
@@ -222,7 +223,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             raise TaggerError("no pictures")
         for start in range(0, len(pictures), self._batch):
             prepared = [self.preparation(picture) for picture in pictures[start : start + self._batch]]
-            yield torch.stack(prepared).to(self._device, self._dtype)
+            yield torch.stack(prepared).to(self.device, self._dtype)
 
     def _cuts(self, names: tuple[str, ...], threshold: float | str | None) -> Tensor | None:
         """(C,), the least probability of each label."""
@@ -237,7 +238,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
     def __getstate__(self) -> dict[str, Any]:
         """What it is made from; CLIP's weights are read again where it is unpickled."""
         return {
-            "parts": self._parts, "device": self._device, "dtype": self._dtype, "batch": self._batch,
+            "parts": self._parts, "device": self.device, "dtype": self._dtype, "batch": self._batch,
             "clip_weights": self._clip_weights,
         }  # fmt: skip
 
