@@ -1,5 +1,7 @@
 """Evidence to probabilities, and how far these can be trusted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,9 +109,10 @@ def test_a_wanted_precision_is_reached_by_the_lowest_threshold(calibration, want
     assert precision_score(targets[:, 0], p >= threshold) == pytest.approx(wanted, abs=0.06)
 
 
-def test_a_precision_that_is_never_reached_lets_nothing_pass():
-    evidence, targets, published = drawn()
-    assert fit(evidence * 0 + torch.randn(400, 3, 4), targets, published, LABELS).threshold("cup", "precision=1") == 1
+def test_a_precision_that_is_never_reached_lets_nothing_pass(calibration):
+    wrong = replace(calibration, hits=calibration.predicted // 3)
+    assert wrong.threshold("common", "precision=0.5") == 1
+    assert wrong.threshold("common", "precision=0.1") < 1
 
 
 def test_labels_with_few_positives_and_new_ones_share_the_threshold_of_all(calibration):
