@@ -12,7 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from configs import AUTO, ConfigError, flat, load_config
-from datasets import build_splits, build_test, build_train, identities
+from datasets import build_splits, build_test, build_train, identities, image_folder
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
@@ -27,8 +27,9 @@ from engine.run import autocast_dtype, new_run, newest_run, resolve_device, writ
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
-from tagging import CalibrationError
+from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
+from tagging.panel import panel
 from tagging.portable import parts_of
 
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
@@ -123,11 +124,11 @@ class Run:
             self.save(folder / CHECKPOINT)
         if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
             print(f"ended early: validation mAP has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
-        self.calibrate(cfg, folder)
+        self.calibrate(cfg, folder, log)
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
 
-    def calibrate(self, cfg: CfgNode, folder: Path) -> None:
+    def calibrate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
         """Fits probabilities on the validation images, if there are any, and adds them to the checkpoint."""
         path = folder / (BEST if (folder / BEST).is_file() else CHECKPOINT)
         state = load_state(path)
@@ -138,7 +139,11 @@ class Run:
         except (CalibrationError, ModelError) as error:
             print(f"no probabilities: {error}")
             return
-        save_state(path, state._replace(calibration=calibration.state()))
+        state = state._replace(calibration=calibration.state())
+        save_state(path, state)
+        if log.shows_pictures and self.splits.val is not None:
+            tagger = Tagger(parts_of(state), device=self.device)
+            log.picture("val/labels and where", panel(tagger, self.splits.val.images, image_folder(cfg)))
         print(f"probabilities calibrated on validation images: {calibration.summary()}")
 
     def has_waited(self, cfg: CfgNode) -> bool:

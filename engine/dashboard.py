@@ -80,6 +80,12 @@ class Dashboard:
 
         self._run.log({_plain_name(name): wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
+    def picture(self, name: str, image: Any) -> None:
+        """Shows a PIL image."""
+        import wandb
+
+        self._run.log({_plain_name(name): wandb.Image(image)})
+
     def finish(self, *, failed: bool) -> None:
         """Ends the run."""
         self._run.finish(exit_code=int(failed))

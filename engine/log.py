@@ -102,6 +102,16 @@ class RunLog:
                 rows = zip(result.names, _plain(result.metrics.per_class["AP"]), strict=True)
                 self._dashboard.table(f"{kind}/{name}/AP of labels", ["label", "AP"], [list(row) for row in rows])
 
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures are shown anywhere, so that they need to be made."""
+        return self._dashboard is not None
+
+    def picture(self, name: str, image: Any) -> None:
+        """Shows a PIL image, if there is one, in Weights & Biases; the log on disk holds numbers only."""
+        if self._dashboard is not None and image is not None:
+            self._dashboard.picture(name, image)
+
     def close(self, *, failed: bool = False) -> None:
         """Ends the log; `failed` marks the run as failed in Weights & Biases.
 

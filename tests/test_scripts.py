@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from configs import ConfigError, load_config, restore_config
 from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
@@ -248,7 +249,9 @@ def test_weights_and_biases_works_without_a_network_or_an_account(benchmark, fin
     monkeypatch.setenv("NETRC", str(benchmark.runs / "none"))
     monkeypatch.setenv("WANDB_SILENT", "true")
     train_script.train(benchmark.config("WANDB", "True"), None)
-    assert list(only_run(benchmark).glob("wandb/offline-run-*"))
+    (panel,) = only_run(benchmark).glob("wandb/offline-run-*/files/media/images/val/labels-and-where_*.png")
+    with Image.open(panel) as image:
+        assert image.width > 200
     assert differing(only_run(benchmark), finished.run) == []
 
 
