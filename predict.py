@@ -19,7 +19,7 @@ from engine.run import resolve_device
 from errors import UserError
 from tagging import Tagger
 from tagging.build import template
-from tagging.inputs import Found, files_of, find_pictures
+from tagging.inputs import Listed, files_of, find_pictures
 from tagging.outputs import Output, open_output
 from tagging.overlays import write_maps
 from tagging.predictor import Prediction, Predictor, threshold_of
@@ -79,7 +79,7 @@ def asked(args: argparse.Namespace, source: Source) -> Spellings:
     )  # fmt: skip
 
 
-def output_of(args: argparse.Namespace, pictures: Sequence[Found], source: Source, spellings: Spellings) -> Output:
+def output_of(args: argparse.Namespace, pictures: Sequence[Listed], source: Source, spellings: Spellings) -> Output:
     """The file of --out, with what has to be the same to go on with it."""
     about = {
         "model": identity(source.parts) + ("" if source.trained else f" {args.clip_weights}"),
@@ -91,7 +91,7 @@ def output_of(args: argparse.Namespace, pictures: Sequence[Found], source: Sourc
 
 
 def predictions(
-    args: argparse.Namespace, tagger: Tagger, predictor: Predictor, pictures: Sequence[Found],
+    args: argparse.Namespace, tagger: Tagger, predictor: Predictor, pictures: Sequence[Listed],
     output: Output | Printed, unreadable: list[str],
 ) -> Iterator[Prediction]:  # fmt: skip
     """What is not done yet, each once it is written; `unreadable` collects why pictures could not be read.
@@ -100,7 +100,7 @@ def predictions(
         PredictError: at the end, if none can be.
     """
     done = output.done if args.html is None else frozenset()  # a page holds all pictures
-    todo = [found.picture for found in pictures if found.picture not in done]
+    todo = [one.picture for one in pictures if one.picture not in done]
     maps = {} if args.maps is None else files_of(pictures, Path(args.maps), "")
     with tqdm(total=len(pictures), initial=len(pictures) - len(todo), unit="picture", leave=False) as bar:
         for batch in predictor.batches(todo, args.batch):
@@ -115,7 +115,7 @@ def predictions(
         raise PredictError(f"no picture can be read: {unreadable[0]}{more}")
 
 
-def write_html(page: str, found: Iterator[Prediction], tagger: Tagger, title: str) -> None:
+def write_html(page: str, answers: Iterator[Prediction], tagger: Tagger, title: str) -> None:
     """Writes the page."""
     from tagging.page import PageEntry, write_page
 
@@ -123,7 +123,7 @@ def write_html(page: str, found: Iterator[Prediction], tagger: Tagger, title: st
         Path(page).parent.mkdir(parents=True, exist_ok=True)
     entries = (
         PageEntry(one.picture, tagger.preparation.rgb(one.picture), one.labels, one.probabilities, one.maps)
-        for one in found
+        for one in answers
     )
     write_page(page, entries, title=title)
 
@@ -140,7 +140,7 @@ def predict(args: argparse.Namespace) -> int:
     spellings = asked(args, source)
     with ExitStack() as stack:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        output: Output | Printed = Printed(Table([found.picture for found in pictures], width), sys.stdout)
+        output: Output | Printed = Printed(Table([one.picture for one in pictures], width), sys.stdout)
         if args.out is not None:
             output = stack.enter_context(output_of(args, pictures, source, spellings))
         tagger = tagger_of(
@@ -154,10 +154,10 @@ def predict(args: argparse.Namespace) -> int:
         note = "" if args.score == "probability" else "; scores rank the labels of the list, they are no probabilities"
         print(f"{source.place}: {about}{note}", file=sys.stderr)
         unreadable: list[str] = []
-        found = predictions(args, tagger, predictor, pictures, output, unreadable)
+        answers = predictions(args, tagger, predictor, pictures, output, unreadable)
         if args.html is not None:
-            write_html(args.html, found, tagger, about)
-        for _ in found:
+            write_html(args.html, answers, tagger, about)
+        for _ in answers:
             pass
         output.finish()
     for line in unreadable:

@@ -53,14 +53,14 @@ def reliability_diagram(calibration: Calibration) -> Figure:
     figure = Figure(figsize=(5, 5.2), layout="constrained")
     chart, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     chart.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-    for name, found, colour in (
+    for name, held, colour in (
         ("published scores", calibration.published, GREY), ("probabilities", calibration.reliability, BLUE),
     ):  # fmt: skip
-        assert found is not None  # as a fitted calibration has both
-        filled = [k for k, pairs in enumerate(found.pairs) if pairs]
-        label = f"{name}: ECE {found.ece:.3f}, Brier {found.brier:.3f}"
-        chart.plot([found.mean[k] for k in filled], [found.share[k] for k in filled], "o-", color=colour, label=label)
-        counts.step([(k + 0.5) / len(found.pairs) for k in filled], [found.pairs[k] for k in filled], "o-", where="mid",
+        assert held is not None  # as a fitted calibration has both
+        filled = [k for k, pairs in enumerate(held.pairs) if pairs]
+        label = f"{name}: ECE {held.ece:.3f}, Brier {held.brier:.3f}"
+        chart.plot([held.mean[k] for k in filled], [held.share[k] for k in filled], "o-", color=colour, label=label)
+        counts.step([(k + 0.5) / len(held.pairs) for k in filled], [held.pairs[k] for k in filled], "o-", where="mid",
                     color=colour, markersize=3)  # fmt: skip
     chart.set(ylabel="share of labels that are present", xlim=(0, 1), ylim=(0, 1), aspect="auto")
     chart.legend(loc="lower right", frameon=False)

@@ -9,19 +9,19 @@ from typing import NamedTuple
 from datasets.images import IMAGE_SUFFIXES, SHAPES
 from datasets.records import DataError, MissingFileError
 
-__all__ = ["Found", "files_of", "find_pictures", "require_readable_name"]
+__all__ = ["Listed", "files_of", "find_pictures", "require_readable_name"]
 
 LIST = "-"  # stands for paths on stdin
 
 
-class Found(NamedTuple):
+class Listed(NamedTuple):
     """A picture that was asked for."""
 
     picture: str  # its path, or a reference
     name: str  # what files about it are called by, with / between folders
 
 
-def find_pictures(arguments: Sequence[str], lines: Iterable[str] = (), *, without: str | None = None) -> list[Found]:
+def find_pictures(arguments: Sequence[str], lines: Iterable[str] = (), *, without: str | None = None) -> list[Listed]:
     """The pictures, each once, in the order of the arguments; those of a folder or a pattern in ASCII order.
 
     Folders are searched at any depth for files with the suffix of a picture; hidden files and folders are left out, and
@@ -38,19 +38,19 @@ def find_pictures(arguments: Sequence[str], lines: Iterable[str] = (), *, withou
     Raises:
         MissingFileError: naming an argument that stands for nothing, or if there is no picture at all.
     """
-    found: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     for argument in arguments:
         for picture in _of_lines(lines) if argument == LIST else _of_argument(argument):
             if without is None or not _is_below(picture, without):
-                found[picture] = None
-    if not found:
+                chosen[picture] = None
+    if not chosen:
         where = f" in {', '.join(arguments)}" if arguments else ""
         raise MissingFileError(f"no pictures{where}: name files, folders, patterns in quotes, or - for a list of paths")
     folder = Path(arguments[0]) if len(arguments) == 1 and os.path.isdir(arguments[0]) else None
-    return [Found(picture, _name(picture, folder)) for picture in found]
+    return [Listed(picture, _name(picture, folder)) for picture in chosen]
 
 
-def files_of(pictures: Iterable[Found], folder: Path, suffix: str) -> dict[str, Path]:
+def files_of(pictures: Iterable[Listed], folder: Path, suffix: str) -> dict[str, Path]:
     """A file, or folder, of each picture: of its name below `folder`, with another suffix.
 
     Args:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from tagging.maps import FEATURES, PLANS, Views
 
-__all__ = ["CEILING", "METRICS", "ROWS", "Found", "Objects", "contrast", "located", "maps_of", "on_grid"]
+__all__ = ["CEILING", "METRICS", "ROWS", "Located", "Objects", "contrast", "located", "maps_of", "on_grid"]
 
 METRICS = ("pointing", "iou", "mass")
 CEILING = "the object on the grid"
@@ -44,7 +44,7 @@ class Objects(NamedTuple):
     masks: Tensor  # (P, H, W), the object's share of each pixel
 
 
-class Found(NamedTuple):
+class Located(NamedTuple):
     """Values by object of one kind of map."""
 
     pointing: Tensor  # (P,)
@@ -63,7 +63,7 @@ def on_grid(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(masks, grid).flatten(1)
 
 
-def located(maps: Tensor, masks: Tensor, grid: tuple[int, int], *, stretch: bool = False) -> Found:
+def located(maps: Tensor, masks: Tensor, grid: tuple[int, int], *, stretch: bool = False) -> Located:
     """All three of each object.
 
     Args:
@@ -77,7 +77,7 @@ def located(maps: Tensor, masks: Tensor, grid: tuple[int, int], *, stretch: bool
     if stretch:
         low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
         maps = (maps - low) / (high - low).clamp(min=1e-12)
-    return Found(hits, _overlap(maps, masks, grid), _share(maps, shown))
+    return Located(hits, _overlap(maps, masks, grid), _share(maps, shown))
 
 
 def _pointed(maps: Tensor, shown: Tensor) -> Tensor:

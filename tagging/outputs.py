@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.atomic import atomic_write
-from tagging.inputs import Found, files_of
+from tagging.inputs import Listed, files_of
 from tagging.predictor import Prediction
 from tagging.progress import OutputError, Progress, refused
 
@@ -80,7 +80,7 @@ class Output:
 
 
 def open_output(
-    out: str, pictures: Sequence[Found], labels: Iterable[str], *, numbers: str, identity: Mapping[str, Any]
+    out: str, pictures: Sequence[Listed], labels: Iterable[str], *, numbers: str, identity: Mapping[str, Any]
 ) -> Output:
     """The output of a name, begun anew or gone on with.
 

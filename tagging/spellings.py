@@ -50,8 +50,8 @@ def read_spellings(given: str, template: str) -> Spellings:
     notes = read_labels(path, template)
     labels = [label for label in json.loads(read_text(path)) if label in notes.labels]  # in the order of the file
     names = [*labels, *notes.synonyms]
-    found = Spellings(tuple(names), (*labels, *notes.synonyms.values()), notes.texts)
-    return _checked(found, given)
+    spellings = Spellings(tuple(names), (*labels, *notes.synonyms.values()), notes.texts)
+    return _checked(spellings, given)
 
 
 def _words(texts: Iterable[str]) -> list[str]:
@@ -66,15 +66,15 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _checked(found: Spellings, source: str) -> Spellings:
+def _checked(spellings: Spellings, source: str) -> Spellings:
     """The same, if there are labels and CLIP, which reads small letters and single blanks, can tell them apart."""
-    if not found.names:
+    if not spellings.names:
         raise DataError(f"{source}: there is no label in it")
     seen: dict[str, str] = {}
-    for name in found.names:
+    for name in spellings.names:
         if "\n" in name or "\r" in name or "\0" in name:
             raise DataError(f"{source}: the label {name!r} has a line break or a zero byte in it")
-        text = " ".join(found.texts.get(name, name).lower().split())
+        text = " ".join(spellings.texts.get(name, name).lower().split())
         if text in seen:
             same = name == seen[text]
             raise DataError(
@@ -82,4 +82,4 @@ def _checked(found: Spellings, source: str) -> Spellings:
                 f"{source}: {seen[text]!r} and {name!r} are the same to CLIP: name one of them"
             )  # fmt: skip
         seen[text] = name
-    return found
+    return spellings

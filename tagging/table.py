@@ -35,8 +35,8 @@ class Table:
 
     def rows(self, prediction: Prediction) -> Iterator[str]:
         """The lines of a picture."""
-        found = [f"{k}\u00a0{v:.2f}" for k, v in zip(prediction.labels, prediction.probabilities, strict=True)]
-        text = ", ".join(label.replace(" ", "\u00a0") for label in found) or "-"  # a label stays on one line
+        labels = [f"{k}\u00a0{v:.2f}" for k, v in zip(prediction.labels, prediction.probabilities, strict=True)]
+        text = ", ".join(label.replace(" ", "\u00a0") for label in labels) or "-"  # a label stays on one line
         lines = [text] if self._rest is None else textwrap.wrap(text, self._rest, break_on_hyphens=False)
         for number, line in enumerate(lines):
             name = _shortened(prediction.picture, self._first) if number == 0 else ""

@@ -69,16 +69,16 @@ def measured(built: Built, seen: Sequence[str], images: int, device: torch.devic
     for start in tqdm(range(0, images, BATCH), "localise", unit="batch", leave=False):
         numbers = range(start, min(start + BATCH, images))
         pixels = torch.stack([built.preparation(f"shapes:test/{number}") for number in numbers])
-        found = views(ram, pixels.to(device), encoded)
-        shown, present = objects(numbers, VISIBLE * SIZE**2 / (found.grid[0] * found.grid[1]))
+        image_views = views(ram, pixels.to(device), encoded)
+        shown, present = objects(numbers, VISIBLE * SIZE**2 / (image_views.grid[0] * image_views.grid[1]))
         labels.append(shown.label)
         there.append(present)
-        ideal = on_grid(shown.masks, found.grid)
-        values[CEILING].append(torch.stack(located(ideal, shown.masks, found.grid), 1))
-        for row, maps in maps_of(found).items():
+        ideal = on_grid(shown.masks, image_views.grid)
+        values[CEILING].append(torch.stack(located(ideal, shown.masks, image_views.grid), 1))
+        for row, maps in maps_of(image_views).items():
             own = maps.cpu()[shown.image, :, shown.label]  # (P, N)
             stretch = row.startswith("cosines")
-            values[row].append(torch.stack(located(own, shown.masks, found.grid, stretch=stretch), 1))
+            values[row].append(torch.stack(located(own, shown.masks, image_views.grid, stretch=stretch), 1))
             peaks[row].append(maps.amax(1).cpu())
     known = torch.tensor([name in set(seen) for name in LABELS])
     label, present = torch.cat(labels), torch.cat(there)

@@ -66,18 +66,24 @@ def shown(tagger: Tagger, picture: str, image: Image.Image, tags: Tags) -> Shown
 
 
 def sheets(
-    image: Image.Image, labels: Sequence[str], candidates: Sequence[str], found: Views, known: Sequence[str] | None
+    image: Image.Image,
+    labels: Sequence[str],
+    candidates: Sequence[str],
+    image_views: Views,
+    known: Sequence[str] | None,
 ) -> dict[str, Figure]:
     """The figures of a picture's regions, with the given labels, and of their matching, by name."""
     there, framed = (labels, "labels drawn") if known is None else (known, "labels there")
 
     def charts(values: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
-        return values[0].T[[candidates.index(name) for name in names]].unflatten(1, found.grid).cpu()
+        return values[0].T[[candidates.index(name) for name in names]].unflatten(1, image_views.grid).cpu()
 
     ordered = [*there, *(label for label in candidates if label not in there)][:TILES]
-    affinity = {name: charts(values, labels) for name, values in found.affinity.items()}
-    plans = {name: charts(found.plans[name], ordered) for name in ("re-weighting", "KCOT")}
-    attention, mu = (values[0].unflatten(0, found.grid).cpu() for values in (found.attention, found.mu))
+    affinity = {name: charts(values, labels) for name, values in image_views.affinity.items()}
+    plans = {name: charts(image_views.plans[name], ordered) for name in ("re-weighting", "KCOT")}
+    attention, mu = (
+        values[0].unflatten(0, image_views.grid).cpu() for values in (image_views.attention, image_views.mu)
+    )
     return {
         "regions": recovery(image, attention, mu, affinity, labels),
         "matching": side_by_side(image, plans, ordered, min(len(there), TILES), framed=framed),
@@ -120,8 +126,8 @@ def draw(tagger: Tagger, ram: RAM, pictures: Sequence[str], wanted: Sequence[str
         rows.append(shown(tagger, picture, image, tags))
         if folder is None:
             continue
-        found = views(ram, tagger.preparation(picture)[None].to(encoded.features.device), encoded)
-        for name, figure in sheets(image, tags.labels, candidates, found, truth(picture)).items():
+        image_views = views(ram, tagger.preparation(picture)[None].to(encoded.features.device), encoded)
+        for name, figure in sheets(image, tags.labels, candidates, image_views, truth(picture)).items():
             save(figure, folder / f"{number}-{_stem(picture)}-{name}.png")
     return found_labels(rows, columns=COLUMNS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datasets.records import DataError, MissingFileError
-from tagging.inputs import Found, files_of, find_pictures, require_readable_name
+from tagging.inputs import Listed, files_of, find_pictures, require_readable_name
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_nothing_to_read_is_said(arguments, message):
 
 
 def test_two_pictures_that_would_be_written_to_one_file_are_named():
-    found = [Found("p/a.png", "a.png"), Found("p/a.jpg", "a.jpg")]
+    found = [Listed("p/a.png", "a.png"), Listed("p/a.jpg", "a.jpg")]
     with pytest.raises(DataError, match=r"p/a\.png and p/a\.jpg would both be written to out/a\.txt"):
         files_of(found, Path("out"), ".txt")
     assert files_of(found, Path("out"), "") == {"p/a.png": Path("out/a.png"), "p/a.jpg": Path("out/a.jpg")}

@@ -10,7 +10,7 @@ import pytest
 from datasets.formats.table import read_table
 from datasets.formats.textfiles import read_folder
 from datasets.records import DataError
-from tagging.inputs import Found
+from tagging.inputs import Listed
 from tagging.outputs import open_output
 from tagging.predictor import Prediction
 from tagging.progress import OutputError
@@ -20,7 +20,7 @@ PREDICTIONS = [
     Prediction('p/b, "c".png', (), ()),
     Prediction("p/sub/ä.png", ("häuser",), (1e-7,)),
 ]
-PICTURES = [Found(one.picture, one.picture.removeprefix("p/")) for one in PREDICTIONS]
+PICTURES = [Listed(one.picture, one.picture.removeprefix("p/")) for one in PREDICTIONS]
 ROWS = [
     {"image": "p/a.png", "labels": ["dog", "fire truck"], "probabilities": [0.987654, 0.5]},
     {"image": 'p/b, "c".png', "labels": [], "probabilities": []},
@@ -150,7 +150,7 @@ def test_missing_folders_are_made(tmp_path):
 
 
 def test_two_pictures_do_not_share_a_text_file(tmp_path):
-    pictures = [Found("p/a.png", "a.png"), Found("p/a.jpg", "a.jpg")]
+    pictures = [Listed("p/a.png", "a.png"), Listed("p/a.jpg", "a.jpg")]
     with pytest.raises(DataError, match=r"would both be written to .*a\.txt"):
         opened(tmp_path / "texts", pictures=pictures)
     opened(tmp_path / "t.csv", pictures=pictures)
