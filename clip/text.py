@@ -86,12 +86,15 @@ class TextEncoder(nn.Module):
         self._kept.move_to_end(key)
         return self._kept[key]
 
+    def tokens(self, names: Sequence[str]) -> Tensor:
+        """What the tower reads of the names: (C, context), int64, on the CPU."""
+        return self.tokenize([self.texts.get(name) or self.template.format(name) for name in names])
+
     @torch.no_grad()
     def _encode_prefix(self, names: Sequence[str], device: torch.device) -> Prefix:
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
         with torch.autocast(device.type, enabled=False):
-            texts = [self.texts.get(name) or self.template.format(name) for name in names]
-            tokens = self.tokenize(texts).to(device)
+            tokens = self.tokens(names).to(device)
             ends = tokens.argmax(-1)  # end-of-text has the largest id
             tokens = tokens[:, : int(ends.max()) + 1]
             x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]

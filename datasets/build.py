@@ -6,7 +6,7 @@ What it composes is imported on use, so that `import datasets` is quick: other l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -85,18 +85,20 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequenc
     test, zsl = reading.read(cfg.DATASETS.TEST), reading.read(cfg.DATASETS.TEST_ZSL)
     labels_known = bool(zsl or choice.seen or choice.unseen or trained_on)
     train = reading.read_training(cfg.DATASETS.TRAIN, optional=not train_needed and test is not None and labels_known)
-    lists = with_one_case(
+    merged = with_one_case(
         (train, reading.read(cfg.DATASETS.VAL), test, zsl), merge=cfg.DATASETS.MERGE_CASE, preferred=trained_on
     )
+    names = merged.names
     splits = compose(
-        *lists,
-        choice=choice,
+        *merged.lists,
+        choice=choice._replace(seen=_respelt(choice.seen, names), unseen=_respelt(choice.unseen, names)),
         val_fraction=None if cfg.DATASETS.VAL_FRACTION == AUTO else cfg.DATASETS.VAL_FRACTION,
         test_fraction=cfg.DATASETS.TEST_FRACTION,
         seed=cfg.DATASETS.SPLIT_SEED,
-        texts=notes.texts,
+        texts={names.get(label, label): text for label, text in notes.texts.items()},
         trained_on=trained_on,
     )
+    notes = notes._replace(labels=frozenset(_respelt(tuple(notes.labels), names)))
     return splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
 
 
@@ -247,6 +249,10 @@ def _first(cfg: CfgNode, records: Records) -> Records:
     if cfg.DATASETS.SUBSET < 0:
         raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
     return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
+
+
+def _respelt(labels: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names.get(label, label) for label in labels))
 
 
 def _reading(cfg: CfgNode, notes: LabelNotes) -> Reading:

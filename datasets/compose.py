@@ -80,7 +80,9 @@ def compose(
     if val_fraction is None:
         val_fraction = AUTO_SHARE if round(AUTO_SHARE * len(train.images)) >= AUTO_LEAST else 0.0
         if not val and not val_fraction:
-            notes.append(f"{len(train.images)} images are too few to hold some out for validation")
+            notes.append(
+                f"{len(train.images)} images are too few to hold some out for validation, and so for probabilities"
+            )
     shares = {"VAL": 0.0 if val else val_fraction, "TEST": 0.0 if test else test_fraction}
     rest, parts = cut(train, shares, seed)
     val, test = val or parts["VAL"], test or parts["TEST"]

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from datasets.records import DataError, Records, first_few
 
-__all__ = ["with_one_case", "with_synonyms"]
+__all__ = ["OneCase", "with_one_case", "with_synonyms"]
 
 
 def with_synonyms(records: Records, synonyms: Mapping[str, str]) -> Records:
@@ -13,9 +14,14 @@ def with_synonyms(records: Records, synonyms: Mapping[str, str]) -> Records:
     return _renamed(records, synonyms, "{:,} mentions of synonyms count as their label")
 
 
-def with_one_case(
-    lists: Sequence[Records | None], *, merge: bool, preferred: Collection[str] = ()
-) -> list[Records | None]:
+class OneCase(NamedTuple):
+    """Lists with one spelling for labels that differ in case only."""
+
+    lists: list[Records | None]
+    names: dict[str, str]  # other spelling to label
+
+
+def with_one_case(lists: Sequence[Records | None], *, merge: bool, preferred: Collection[str] = ()) -> OneCase:
     """The lists with one spelling for labels that differ in case only, such as dog and Dog.
 
     It is the one that is among `preferred`, else that of most images of all lists, else the first in ASCII order.
@@ -47,7 +53,7 @@ def with_one_case(
     best = [min(group, key=lambda label: (label not in preferred, -counts[label], label)) for group in twins]
     one = {label: kept for group, kept in zip(twins, best, strict=True) for label in group if label != kept}
     note = "{:,} mentions of labels in another case count as one label (DATASETS.MERGE_CASE)"
-    return [None if records is None else _renamed(records, one, note) for records in lists]
+    return OneCase([None if records is None else _renamed(records, one, note) for records in lists], one)
 
 
 def _renamed(records: Records, names: Mapping[str, str], note: str) -> Records:

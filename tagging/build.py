@@ -68,7 +68,7 @@ def portable(parts: Parts) -> Parts:
     weights = cfg.MODEL.CLIP_WEIGHTS
     cfg.defrost()
     cfg.MODEL.CLIP_WEIGHTS = os.path.basename(weights) if os.path.isabs(os.path.expanduser(weights)) else weights
-    return parts._replace(config=json.dumps({"MODEL": dict(cfg.MODEL), "INPUT": dict(cfg.INPUT)}))
+    return parts._replace(config=json.dumps({"MODEL": dict(cfg.MODEL), "INPUT": dict(cfg.INPUT)}, ensure_ascii=False))
 
 
 def template(parts: Parts) -> str:

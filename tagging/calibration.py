@@ -4,6 +4,7 @@ Nothing in it belongs to one label, so it holds for labels that neither training
 it, and the thresholds, come from images that it was not fitted on: every image is judged by a fit on the other half.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ ENOUGH = 10  # positives from which a label has a threshold of its own
 LARGEST = 1_000_000  # pairs of image and label that are fitted on
 PENALTY = 1e-4  # of squared weights, per pair
 BINS = 15
+NEVER = 1.1  # a threshold that no probability reaches
 
 
 class CalibrationError(UserError, ValueError):
@@ -93,17 +95,20 @@ class Calibration:
         hits, predicted, positives = (t[rows].sum(0).double() for t in (self.hits, self.predicted, self.positives))
         grid = torch.arange(1, GRID + 1, dtype=torch.float64) / (GRID + 1)
         if wanted == "best":
-            return float(grid[(2 * hits / (predicted + positives).clamp(min=1)).argmax()])
+            f1 = 2 * hits / (predicted + positives).clamp(min=1)
+            ties = (f1 == f1.max()).nonzero().flatten()
+            return float(grid[ties[len(ties) // 2]]) if f1.max() > 0 else NEVER
         reached = ((hits / predicted.clamp(min=1) >= _precision(wanted)) & (predicted > 0)).nonzero()
-        return float(grid[reached[0, 0]]) if len(reached) else 1.0
+        return float(grid[reached[0, 0]]) if len(reached) else NEVER
 
     def summary(self) -> str:
         """What was gained, in a line."""
         before, after = self.published, self.reliability
         assert before is not None and after is not None  # noqa: PT018 - as `fit` gives both
+        warning = ", WORSE than the published scores: more validation images are needed" * (after.brier > before.brier)
         return (
             f"ECE {after.ece:.3f} (published scores {before.ece:.3f}), Brier {after.brier:.3f} ({before.brier:.3f}), "
-            f"{self.images:,} images"
+            f"{self.images:,} images{warning}"
         )
 
     def state(self) -> dict[str, Any]:
@@ -112,6 +117,18 @@ class Calibration:
             **vars(self), "labels": list(self.labels),
             **{name: None if (r := vars(self)[name]) is None else r._asdict() for name in ("published", "reliability")},
         }  # fmt: skip
+
+    def _check(self) -> None:
+        """Refuses what could not have been fitted; TypeError names it."""
+        head, labels = (self.mean, self.std, self.weight), len(self.labels)
+        if {tuple(t.shape) for t in head} != {(self.weight.numel(),)} or not all(
+            bool(t.isfinite().all()) for t in head
+        ):
+            raise TypeError("its weights are not finite, or not one for each number of the evidence")
+        if not isinstance(self.bias, float) or not math.isfinite(self.bias) or bool((self.std <= 0).any()):
+            raise TypeError("its bias or a spread is no number that can be")
+        if {tuple(self.hits.shape), tuple(self.predicted.shape)} != {(labels, GRID)} or len(self.positives) != labels:
+            raise TypeError("its counts are not those of its labels")
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Calibration":
@@ -122,8 +139,10 @@ class Calibration:
         """
         try:
             both = {name: Reliability(**state[name]) for name in ("published", "reliability")}
-            return cls(**{**state, **both, "labels": tuple(state["labels"])})
-        except (TypeError, KeyError) as error:
+            made = cls(**{**state, **both, "labels": tuple(state["labels"])})
+            made._check()
+            return made
+        except (TypeError, KeyError, AttributeError) as error:
             raise CalibrationError(f"no calibration of this version: {error}") from error
 
 
@@ -183,8 +202,13 @@ def _fitted(evidence: Tensor, targets: Tensor, generator: torch.Generator) -> Ca
     if len(x) > LARGEST:
         kept = torch.randperm(len(x), generator=generator)[:LARGEST]
         x, y = x[kept], y[kept]
+    if not bool(torch.isfinite(x).all()):
+        raise CalibrationError("the evidence of some validation images is not finite: has the training diverged?")
     if not 0 < y.sum() < len(y):
-        raise CalibrationError("labels that are present in all or in none of the validation images calibrate nothing")
+        raise CalibrationError(
+            "too few labels are present in the validation images, or too many, to calibrate on: each half of the "
+            "images needs labels of both kinds; add images to DATASETS.VAL"
+        )
     x = x.double()
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     x = (x - mean) / std

@@ -29,6 +29,7 @@ from engine.atomic import WriteError, atomic_write
 from errors import UserError
 from tagging.build import portable
 from tagging.evidence import Asked, Gallery, joined
+from tagging.inputs import require_readable_name
 from tagging.ranking import Best, blocks
 from tagging.tagger import Tagger
 
@@ -84,10 +85,11 @@ class Collection:
             content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             if content["format"] != FORMAT or content["version"] != VERSION:
                 raise CollectionError(f"{folder / MANIFEST} is no index of this version ({VERSION}): index again")
-            rows, columns = content["grid"]
+            rows, columns = map(int, content["grid"])
+            _differing(content["made_by"], content["made_by"])  # has what is compared
             parts = [_paths(_file(folder, number), pictures) for number, pictures in enumerate(content["parts"])]
             return cls(folder, dict(content["made_by"]), str(content["run"]), (rows, columns), parts)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             if isinstance(error, CollectionError):
                 raise
             raise CollectionError(f"{folder} holds a broken index, index again: {_one_line(error)}") from error
@@ -136,7 +138,7 @@ class Collection:
         """What is stored, a part at a time, on the CPU, with the number of pictures before it."""
         first = 0
         for number, paths in enumerate(self._parts):
-            yield first, _read(_file(self.folder, number), self.grid)
+            yield first, _read(_file(self.folder, number), self.grid, len(paths))
             first += len(paths)
 
     def answers(self, tagger: Tagger, asked: Asked) -> Iterator[tuple[Sequence[str], Tensor]]:
@@ -253,11 +255,14 @@ def extend(
 def _looked_at(tagger: Tagger, pictures: list[str]) -> tuple[list[str], list[Gallery], dict[str, DataError]]:
     """The pictures that can be read, what belongs to them, and why the others cannot."""
     try:
+        for picture in pictures:
+            require_readable_name(picture)
         return pictures, [tagger.index(pictures)], {}
     except DataError:
         broken = {}
         for picture in pictures:
             try:
+                require_readable_name(picture)
                 tagger.preparation(picture)
             except DataError as error:
                 broken[picture] = error
@@ -323,17 +328,24 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
 def _paths(file: Path, pictures: int) -> list[str]:
     with safe_open(file, framework="pt") as part:
         paths = json.loads(part.metadata()["paths"])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise CollectionError(f"{file} does not name its pictures: index again")
     if len(paths) != pictures:
         raise CollectionError(f"{file} holds {len(paths)} pictures instead of {pictures}: index again")
     return paths
 
 
-def _read(file: Path, grid: tuple[int, int]) -> Gallery:
+def _read(file: Path, grid: tuple[int, int], pictures: int) -> Gallery:
     try:
         with safe_open(file, framework="pt") as part:
             stored = {name: part.get_tensor(name) for name in Gallery._fields[:-1]}
     except (OSError, SafetensorError) as error:
         raise CollectionError(f"{file} is broken, index again: {_one_line(error)}") from error
+    regions, width = grid[0] * grid[1], stored["cls"].shape[-1]
+    shapes = {"regions": (regions, width), "cls": (width,), "rivals": (regions, 2), "levels": (2, 3)}
+    for name, tensor in stored.items():
+        if tuple(tensor.shape) != (pictures, *shapes.get(name, (regions,))) or not tensor.isfinite().all():
+            raise CollectionError(f"{file} is broken, index again: {name} {tuple(tensor.shape)}")
     features = {name: stored[name].float() for name in ("regions", "cls")}
     return Gallery(**{**stored, **features, "rival": stored["rival"].long(), "grid": grid})
 

@@ -51,10 +51,8 @@ class LabelEncoder:
 
     def _alike(self, names: Sequence[str]) -> Iterator[list[int]]:
         """Positions of labels whose texts have the same number of tokens, a few at a time."""
-        tower = self._tower
-        tokens = tower.tokenize([tower.texts.get(name) or tower.template.format(name) for name in names])
         by_length: dict[int, list[int]] = {}
-        for place, length in enumerate(tokens.argmax(-1).tolist()):  # end-of-text has the largest id
+        for place, length in enumerate(self._tower.tokens(names).argmax(-1).tolist()):  # end-of-text has the largest id
             by_length.setdefault(length, []).append(place)
         for places in by_length.values():
             yield from (places[k : k + TOGETHER] for k in range(0, len(places), TOGETHER))

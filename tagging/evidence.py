@@ -92,7 +92,7 @@ class RegionEvidence:
             raise ModelError("scores by label need a matcher with a cost: MODEL.MATCHER kcot, ot, ot+lpd or ot+tkt")
         self._scale, self._reg = float(matcher.scale), float(matcher.reg)
         self.anchors = tuple(anchors)
-        self._place = {name: k for k, name in enumerate(self.anchors)}
+        self._place = {text: k for k, text in enumerate(self._texts(self.anchors))}
         with torch.no_grad():
             encoded = ram.encode_labels(self.anchors).features
         self._guide = encoded  # (S, D), what TSS attends to
@@ -105,9 +105,9 @@ class RegionEvidence:
 
     @torch.no_grad()
     def labels(self, names: Sequence[str]) -> Asked:
-        """Labels as `ask` takes them."""
+        """Labels as `ask` takes them; one that CLIP reads as it reads an anchor is that anchor, however it is spelt."""
         text = _unit(self._ram.encode_labels(names).features)
-        anchor = torch.tensor([self._place.get(name, -1) for name in names], device=text.device)
+        anchor = torch.tensor([self._place.get(key, -1) for key in self._texts(names)], device=text.device)
         return Asked(tuple(names), text, anchor)
 
     @torch.no_grad()
@@ -153,6 +153,9 @@ class RegionEvidence:
     def at_once(self, images: int, regions: int) -> int:
         """How many labels `ask` can be given without holding more than a few hundred MB."""
         return max(1, LARGEST // (images * regions))
+
+    def _texts(self, names: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(tokens) for tokens in self._ram.text.tokens(names).tolist()]
 
     def _global_logits(self, cls: Tensor, text: Tensor) -> Tensor:
         return cls.to(text.dtype) @ text.T / self._ram.global_temperature.float()

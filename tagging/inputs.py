@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -89,7 +90,7 @@ def require_readable_name(picture: str) -> None:
 
 def _of_argument(argument: str) -> Iterator[str]:
     if argument.startswith(SHAPES):
-        yield argument
+        yield _reference(argument)
     elif os.path.isfile(argument):
         yield str(Path(argument))
     elif os.path.isdir(argument):
@@ -110,7 +111,13 @@ def _of_lines(lines: Iterable[str]) -> Iterator[str]:
         if os.path.isdir(path):
             yield from _of_folder(path)
         elif path.strip():
-            yield path if path.startswith(SHAPES) else str(Path(path))
+            yield _reference(path) if path.startswith(SHAPES) else str(Path(path))
+
+
+def _reference(text: str) -> str:
+    if re.fullmatch(rf"{SHAPES}[a-z]+/[0-9]+", text) is None:
+        raise DataError(f"{text!r} is no scene of the embedded world, such as '{SHAPES}test/17'")
+    return text
 
 
 def _of_folder(folder: str) -> Iterator[str]:

@@ -76,7 +76,8 @@ def parts_of(state: TrainingState, *, averaged: bool = True) -> Parts:
     """The parts of a checkpoint; averaged weights where it has them and they are wanted."""
     return Parts(
         state.config, state.ema if averaged and state.ema is not None else state.model, tuple(state.seen),
-        tuple(state.unseen), state.texts, state.clip, state.calibration,
+        tuple(state.unseen), state.texts, state.clip,
+        state.calibration if averaged or state.ema is None else None,  # it was fitted on averaged weights
     )  # fmt: skip
 
 
@@ -114,15 +115,34 @@ def _read_folder(folder: Path) -> Parts:
             raise TaggerError(f"{folder / CONFIG} is no tagger of this version ({VERSION})")
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        _check(content)
         calibration = content["calibrated"]
         if calibration is not None:
             calibration = {**calibration, **{name: tensors[f"calibration.{name}"] for name in TENSORS}}
         trained = {k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}
         return Parts(
-            json.dumps(content["configuration"]), trained, tuple(content["seen"]), tuple(content["unseen"]),
-            dict(content["texts"]), content["clip"], calibration,
+            json.dumps(content["configuration"], ensure_ascii=False), trained, tuple(content["seen"]),
+            tuple(content["unseen"]), dict(content["texts"]), content["clip"], calibration,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         if isinstance(error, TaggerError):
             raise
         raise TaggerError(f"{folder} is no exported tagger, or a broken one: {' '.join(str(error).split())}") from error
+
+
+def _check(content: dict[str, Any]) -> None:
+    """Refuses content of other types; ValueError names it."""
+    for key in ("seen", "unseen"):
+        names = content[key]
+        if (
+            not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+            or len(set(names)) < len(names)
+        ):
+            raise ValueError(f"{key} is no list of different labels")
+    if not all(isinstance(text, str) for text in content["texts"].values()):
+        raise ValueError("texts are not all texts")
+    if not isinstance(content["clip"], str) or not content["clip"]:
+        raise ValueError("clip names no CLIP")
+    if not isinstance(content["configuration"], dict) or not content["configuration"]:
+        raise ValueError("configuration is empty")

@@ -70,7 +70,9 @@ class Predictor:
             raise CalibrationError(f"the threshold {threshold!r} is one of probabilities: give a number, or --top")
         self._tagger, self._labels, self._top, self._maps = tagger, spellings.labels, top, maps
         self._cuts = [0.0] * len(spellings.names)
-        if threshold is not None:
+        if isinstance(threshold, float | int):
+            self._cuts = [float(threshold)] * len(spellings.names)
+        elif threshold is not None:
             names = tuple(dict.fromkeys(spellings.labels))
             cuts = dict(zip(names, tagger.thresholds(names, threshold), strict=True))
             self._cuts = [cuts[label] for label in spellings.labels]

@@ -73,7 +73,10 @@ def tagger_of(source: Source, spellings: Spellings, *, score: str, clip_weights:
         TaggerError: if CLIP's weights are not there, or are those of another CLIP.
     """
     if score == "probability" and (not source.trained or source.parts.calibration is None):
-        wayout = f"run python tools/calibrate.py {source.place}, or add" if source.trained else "add"
+        wayout = (
+            f"run python tools/calibrate.py {source.place} DATASETS.VAL LIST DATASETS.IMAGE_DIR FOLDER on images that "
+            "it was not trained on, or add" if source.trained else "add"
+        )  # fmt: skip
         raise CalibrationError(
             f"{source.place} is not calibrated, so there are no probabilities: {wayout} --score paper"
         )

@@ -24,7 +24,7 @@ from model import RAM
 from tagging.build import build, portable
 from tagging.calibration import Calibration, CalibrationError
 from tagging.encoding import LabelEncoder, checked_names
-from tagging.evidence import Asked, Gallery, RegionEvidence, joined, transports
+from tagging.evidence import NAMES, Asked, Gallery, RegionEvidence, joined, transports
 from tagging.pictures import Picture, is_one
 from tagging.portable import CONFIG, WEIGHTS, Parts, TaggerError, read_parts, write_parts
 from tagging.tags import Answer, Tags, charts, picked
@@ -68,6 +68,8 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             setattr(method, name, buffer.to(self._dtype))
         self.seen = parts.seen
         self.calibration = None if parts.calibration is None else Calibration.from_state(parts.calibration)
+        if self.calibration is not None and len(self.calibration.weight) != len(NAMES):
+            raise TaggerError(f"the calibration is of {len(self.calibration.weight)} numbers, not of {len(NAMES)}")
         tower: Any = method.text
         self.template = tower.template
         self.evidence = self._encode = self._own = None
@@ -169,15 +171,19 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         Raises:
             UserError: in one line that names what cannot be done.
         """
+        if top_k is not None and top_k < 1:
+            raise TaggerError(f"top_k is {top_k}; it has to be 1 or more")
+        if maps and score == "paper":
+            raise TaggerError("score='paper' has no maps")
         asked = self._asked(labels, score)
         answers = self._answers(images, asked, maps=maps, score=score)
-        cuts = self._cuts(asked.names, threshold)
+        cuts = self._cuts(asked, threshold)
         tags = [picked(asked.names, p, m, cuts=cuts, top_k=top_k) for p, m in answers]
         return tags[0] if is_one(images) else tags
 
-    def thresholds(self, names: Sequence[str], wanted: float | str = "best") -> list[float]:
+    def thresholds(self, labels: Sequence[str] | Asked, wanted: float | str = "best") -> list[float]:
         """The probability from which each label counts as present; see `Calibration.threshold`."""
-        cuts = self._cuts(tuple(names), wanted)
+        cuts = self._cuts(labels if isinstance(labels, Asked) else self.labels(labels), wanted)
         assert cuts is not None  # something is wanted
         return cuts.tolist()
 
@@ -185,6 +191,8 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         if score not in ("probability", "paper"):
             raise TaggerError(f"there is no score {score!r}: probability or paper")
         if isinstance(labels, Asked):
+            if score == "paper":
+                raise TaggerError("score='paper' takes the names of labels, not what `labels` made of them")
             return labels
         if labels is None and not self.seen:
             raise TaggerError("no labels: this tagger was trained on none, so name some")
@@ -225,15 +233,17 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             prepared = [self.preparation(picture) for picture in pictures[start : start + self._batch]]
             yield torch.stack(prepared).to(self.device, self._dtype)
 
-    def _cuts(self, names: tuple[str, ...], threshold: float | str | None) -> Tensor | None:
+    def _cuts(self, asked: Asked, threshold: float | str | None) -> Tensor | None:
         """(C,), the least probability of each label."""
         if threshold is None:
             return None
         if isinstance(threshold, str):
             if self.calibration is None:
                 raise CalibrationError(f"the threshold {threshold!r} needs a calibration: run tools/calibrate.py")
+            places = asked.anchor.tolist() or [-1] * len(asked.names)
+            names = [self.seen[k] if k >= 0 else name for name, k in zip(asked.names, places, strict=True)]
             return torch.tensor([self.calibration.threshold(name, threshold) for name in names])
-        return torch.full((len(names),), float(threshold))
+        return torch.full((len(asked.names),), float(threshold))
 
     def __getstate__(self) -> dict[str, Any]:
         """What it is made from; CLIP's weights are read again where it is unpickled."""

@@ -258,3 +258,14 @@ def test_missing_images_stop_a_training_or_are_left_out_and_counted(partly_known
     (run,) = (tmp_path / "runs").iterdir()
     about = json.loads((run / "test" / "epoch-1" / "results.json").read_text())["about"]
     assert about["lists"]["GZSL"]["images"] == 7
+
+
+def test_merged_labels_keep_their_texts_and_may_be_named_in_either_spelling(partly_known, train_script, tmp_path):
+    (tmp_path / "whole.csv").write_text("image,labels\n" + "".join(
+        f"{i}.png,{('Dog', 'dog', 'cat', 'Dog|sun')[i % 4]}\n" for i in range(8)))  # fmt: skip
+    (tmp_path / "labels.json").write_text('{"dog": {"prompt": "A photo of a hound."}}')
+    keys = ("DATASETS.TRAIN", "whole.csv", "DATASETS.LABELS", "labels.json", "DATASETS.MERGE_CASE", "true",
+            "DATASETS.UNSEEN", "cat", "DATASETS.SEEN", "dog,sun", "SOLVER.IMS_PER_BATCH", "2")  # fmt: skip
+    run = train_script.Run(partly_known(*keys))
+    assert run.texts == {"Dog": "A photo of a hound."}
+    assert run.vocabulary.seen == ("Dog", "sun")

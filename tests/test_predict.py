@@ -340,3 +340,17 @@ def test_an_index_is_asked_without_its_pictures(predict, finished, folder, tagge
 def test_what_an_index_cannot_answer_is_one_line(predict, capsys, arguments, said):
     assert predict(*arguments, run=None) == 2
     assert said in lines_of(capsys.readouterr().err)[-1]
+
+
+def test_synonyms_are_asked_of_an_index_as_of_pictures(predict, finished, folder):
+    text = '{"dog": {"synonyms": ["hound"]}, "cat": {"prompt": "A picture of a cat."}}'
+    (folder / "labels.json").write_text(text)
+    paths = [f"pics/{k}.png" for k in range(5)]
+    extend(folder / "index", Tagger.load(finished.run), paths, run=str(finished.run))
+    assert predict(*paths, "--labels", "labels.json", "--threshold", "0", "--out", "direct.jsonl") == 0
+    assert predict("--index", "index", "--labels", "labels.json", "--out", "index.jsonl", run=None) == 0
+    for direct, indexed in zip(rows("direct.jsonl"), rows("index.jsonl"), strict=True):
+        expected = dict(zip(direct["labels"], direct["probabilities"], strict=True))
+        assert indexed["probabilities"] == pytest.approx(expected, abs=0.02)  # features of an index are rounded
+    assert predict("--index", "index", "--labels", "labels.json", "--top", "2", "--out", "best.csv", run=None) == 0
+    assert [line.split(",")[0] for line in Path("best.csv").read_text().splitlines()[1:]] == ["dog"] * 2 + ["cat"] * 2

@@ -19,6 +19,8 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import torch
+
 from engine import cli
 from engine.atomic import atomic_write
 from engine.results import aligned
@@ -32,18 +34,29 @@ from tagging.spellings import read_spellings, spelt_alike
 SHOWN = 20  # pictures of a label, if --top does not say otherwise
 
 
-def best_rows(collection: Collection, tagger: Tagger, asked: Asked, top: int) -> Iterator[dict[str, Any]]:
-    """Label, rank, image and probability of the best pictures of each label."""
+def best_rows(
+    collection: Collection, tagger: Tagger, asked: Asked, labels: Sequence[str], top: int
+) -> Iterator[dict[str, Any]]:
+    """Label, rank, image and probability of the best pictures of each label, by its most probable spelling."""
     best, paths = collection.best(tagger, asked, top), collection.paths
-    for name, places, values in zip(asked.names, best.places.tolist(), best.probabilities.tolist(), strict=True):
-        for rank, (place, value) in enumerate(zip(places, values, strict=True), 1):
-            yield {"label": name, "rank": rank, "image": paths[place], "probability": round(value, 6)}
+    by_label: dict[str, dict[int, float]] = {label: {} for label in labels}
+    for label, places, values in zip(labels, best.places.tolist(), best.probabilities.tolist(), strict=True):
+        for place, value in zip(places, values, strict=True):
+            by_label[label][place] = max(value, by_label[label].get(place, 0.0))
+    for label, pictures in by_label.items():
+        ordered = sorted(pictures.items(), key=lambda picture: (-picture[1], picture[0]))[:top]
+        for rank, (place, value) in enumerate(ordered, 1):
+            yield {"label": label, "rank": rank, "image": paths[place], "probability": round(value, 6)}
 
 
-def all_rows(collection: Collection, tagger: Tagger, asked: Asked) -> Iterator[dict[str, Any]]:
-    """Image and probabilities, one row for each picture."""
+def all_rows(
+    collection: Collection, tagger: Tagger, asked: Asked, labels: Sequence[str]
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Image and probabilities, one row for each picture; a label is as probable as its most probable spelling."""
+    columns = {label: [k for k, other in enumerate(labels) if other == label] for label in dict.fromkeys(labels)}
     for paths, answer in collection.answers(tagger, asked):
-        for path, values in zip(paths, answer.tolist(), strict=True):
+        folded = torch.stack([answer[:, chosen].amax(1) for chosen in columns.values()], 1)
+        for path, values in zip(paths, folded.tolist(), strict=True):
             yield {"image": path, "probabilities": [round(value, 6) for value in values]}
 
 
@@ -98,12 +111,12 @@ def search(
     spellings = spelt_alike([label]) if label is not None else read_spellings(labels or "", tagger.template)
     asked = tagger.labels(spellings.names, spellings.texts)
     if labels is not None and top is None:
-        rows = all_rows(collection, tagger, asked)
+        rows = all_rows(collection, tagger, asked, spellings.labels)
     else:
-        rows = best_rows(collection, tagger, asked, SHOWN if top is None else top)
+        rows = best_rows(collection, tagger, asked, spellings.labels, SHOWN if top is None else top)
     if out is not None:
         with atomic_write(out, "w") as file:
-            WRITERS[Path(out).suffix](file, rows, asked.names)
+            WRITERS[Path(out).suffix](file, rows, tuple(dict.fromkeys(spellings.labels)))
         return
     cells = [[row["label"], row["image"], f"{row['probability']:.3f}"] for row in rows]
     print(aligned([["label", "image", "probability"], *cells], left=2))

@@ -231,7 +231,9 @@ def test_validation_images_are_cut_off_by_themselves_where_there_are_enough(imag
     splits = composed(records([["a"]] * images), test_fraction=0.1, val_fraction=None,
                       choice=FILES._replace(how="none"))  # fmt: skip
     assert (len(splits.val.images) if splits.val else 0) == held_out
-    assert (f"{images} images are too few to hold some out for validation" in splits.notes) == (not held_out)
+    assert (
+        f"{images} images are too few to hold some out for validation, and so for probabilities" in splits.notes
+    ) == (not held_out)
 
 
 def test_a_validation_list_is_taken_instead_of_a_cut():

@@ -37,20 +37,25 @@ def test_labels_that_differ_in_case_only_are_an_error_across_lists():
 
 def test_lists_without_such_labels_stay_as_they_are():
     lists = [records([["dog"]]), None, records([["cat"]])]
-    assert all(a is b for a, b in zip(with_one_case(lists, merge=False), lists, strict=True))
+    assert all(a is b for a, b in zip(with_one_case(lists, merge=False).lists, lists, strict=True))
 
 
 def test_merged_labels_are_spelt_as_in_most_images_of_all_lists():
-    train, test = with_one_case([records([["Dog"], ["dog", "Cat"]]), records([["dog", "Dog"]])], merge=True)
+    train, test = with_one_case([records([["Dog"], ["dog", "Cat"]]), records([["dog", "Dog"]])], merge=True).lists
     assert (train.labels, test.labels) == ((("Dog",), ("Dog", "Cat")), (("Dog",),))
-    train, test = with_one_case([records([["Dog"], ["dog"]]), records([["dog"]])], merge=True)
+    train, test = with_one_case([records([["Dog"], ["dog"]]), records([["dog"]])], merge=True).lists
     assert (train.labels, train.classes, test.classes) == ((("dog",), ("dog",)), ("dog",), ("dog",))
     assert train.notes == ("1 mentions of labels in another case count as one label (DATASETS.MERGE_CASE)",)
     assert test.notes == ()
 
 
 def test_the_spelling_that_a_model_was_trained_on_wins():
-    (test,) = with_one_case([records([["Dog"], ["Dog"]])], merge=True, preferred=("dog",))
+    (test,) = with_one_case([records([["Dog"], ["Dog"]])], merge=True, preferred=("dog",)).lists
     assert test.classes == ("dog",)
     with pytest.raises(DataError, match="'Dog', 'dog'"):
         with_one_case([records([["Dog"]])], merge=False, preferred=("dog",))
+
+
+def test_the_other_spellings_are_told_by_their_label():
+    merged = with_one_case([records([["Dog"], ["dog"], ["Dog"]])], merge=True)
+    assert merged.names == {"dog": "Dog"}

@@ -111,7 +111,7 @@ def test_a_wanted_precision_is_reached_by_the_lowest_threshold(calibration, want
 
 def test_a_precision_that_is_never_reached_lets_nothing_pass(calibration):
     wrong = replace(calibration, hits=calibration.predicted // 3)
-    assert wrong.threshold("common", "precision=0.5") == 1
+    assert wrong.threshold("common", "precision=0.5") > 1
     assert wrong.threshold("common", "precision=0.1") < 1
 
 
@@ -165,7 +165,7 @@ def test_too_few_images_are_refused():
 def test_labels_that_are_never_or_always_there_calibrate_nothing():
     evidence, targets, published = drawn()
     for value in (0, 1):
-        with pytest.raises(CalibrationError, match="in all or in none"):
+        with pytest.raises(CalibrationError, match="too few labels are present in the validation images, or too many"):
             fit(evidence, torch.full_like(targets, value), published, LABELS)
 
 
@@ -176,3 +176,40 @@ def test_very_many_pairs_are_fitted_on_a_part(monkeypatch, calibration):
     assert torch.equal(again.weight, same.weight)
     assert not torch.equal(again.weight, calibration.weight)
     assert (again(evidence) - calibration(evidence)).abs().mean() < 0.05
+
+
+def test_where_no_threshold_hits_anything_nothing_passes(calibration):
+    assert replace(calibration, hits=0 * calibration.hits).threshold("common") > 1
+
+
+def test_equally_good_thresholds_give_the_middle_one(calibration):
+    flat = replace(
+        calibration, predicted=torch.full_like(calibration.predicted, 7), hits=torch.full_like(calibration.hits, 7)
+    )
+    assert flat.threshold("common") == pytest.approx(0.5)
+
+
+def test_evidence_that_is_not_finite_is_refused():
+    evidence, targets, published = drawn()
+    evidence[3, 1, 2] = torch.nan
+    with pytest.raises(CalibrationError, match="is not finite"):
+        fit(evidence, targets, published, LABELS)
+
+
+def test_probabilities_that_are_worse_than_published_scores_are_told(calibration):
+    worse = replace(calibration, published=calibration.reliability._replace(brier=0.0))
+    assert "WORSE than the published scores" in worse.summary()
+    assert "WORSE" not in replace(calibration, published=calibration.reliability).summary()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"bias": float("nan")}, {"bias": None}, {"weight": torch.full((4,), torch.nan, dtype=torch.float64)},
+        {"weight": torch.zeros(3, dtype=torch.float64)}, {"std": torch.zeros(4, dtype=torch.float64)},
+        {"labels": ["one"]}, {"hits": torch.zeros(3, 5)},
+    ],
+)  # fmt: skip
+def test_a_spoilt_state_is_refused(calibration, spoil):
+    with pytest.raises(CalibrationError, match="no calibration of this version"):
+        Calibration.from_state({**calibration.state(), **spoil})

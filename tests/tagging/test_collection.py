@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save
 
 from engine.atomic import WriteError
 from model import load_towers
@@ -285,3 +287,54 @@ def test_a_folder_that_cannot_be_made_is_one_line(tagger, pictures, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="cannot make the folder"):
         extend(tmp_path / "file" / "index", tagger, pictures[:1], progress_bar=False)
+
+
+def spoil(folder, change):
+    """Rewrites the first part of an index."""
+    path = folder / "part-00000.safetensors"
+    with safe_open(path, framework="pt") as part:
+        tensors, about = {name: part.get_tensor(name) for name in part.keys()}, part.metadata()  # noqa: SIM118
+    tensors, about = change(tensors, about)
+    path.write_bytes(save(tensors, about))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t, a: ({k: v[:1].contiguous() for k, v in t.items()}, a),
+        lambda t, a: ({**t, "rivals": t["rivals"][..., :1].contiguous()}, a),
+        lambda t, a: ({**t, "regions": t["regions"].flatten(1)}, a),
+        lambda t, a: ({**t, "regions": t["regions"] * torch.nan}, a),
+    ],
+    ids=["fewer-rows", "fewer-rivals", "flat", "nan"],
+)
+def test_a_part_of_another_shape_is_refused_and_never_answered_from(tagger, tmp_path, change):
+    extend(tmp_path / "index", tagger, [f"shapes:test/{k}" for k in range(3)], progress_bar=False)
+    spoil(tmp_path / "index", change)
+    with pytest.raises(CollectionError, match="is broken, index again"):
+        Collection.open(tmp_path / "index").probabilities(tagger, tagger.labels(["dog"]))
+
+
+@pytest.mark.parametrize("paths", ['{"a": 1, "b": 2, "c": 3}', '"abc"', "[1, 2, 3]", "[[], [], []]"])
+def test_paths_that_are_none_are_refused(tagger, tmp_path, paths):
+    extend(tmp_path / "index", tagger, [f"shapes:test/{k}" for k in range(3)], progress_bar=False)
+    spoil(tmp_path / "index", lambda tensors, about: (tensors, {**about, "paths": paths}))
+    with pytest.raises(CollectionError, match="does not name its pictures"):
+        Collection.open(tmp_path / "index")
+
+
+@pytest.mark.parametrize("made_by", [{}, {"clip": "a"}, None])
+def test_a_manifest_without_its_tagger_is_refused(tagger, tmp_path, made_by):
+    extend(tmp_path / "index", tagger, ["shapes:test/0"], progress_bar=False)
+    content = json.loads((tmp_path / "index" / "index.json").read_text())
+    (tmp_path / "index" / "index.json").write_text(json.dumps({**content, "made_by": made_by}))
+    with pytest.raises(CollectionError, match="holds a broken index"):
+        Collection.open(tmp_path / "index")
+
+
+def test_a_name_that_lists_cannot_hold_is_left_out_and_told(tagger, tmp_path):
+    path = tmp_path / "new\nline.png"
+    Image.new("RGB", (32, 32)).save(path)
+    broken = extend(tmp_path / "index", tagger, [str(path), "shapes:test/0"], progress_bar=False)
+    assert "line break" in str(broken[str(path)])
+    assert Collection.open(tmp_path / "index").paths == ("shapes:test/0",)

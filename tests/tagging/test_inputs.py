@@ -115,3 +115,10 @@ def test_a_file_of_the_same_name_elsewhere_is_another_picture(tmp_path, monkeypa
     require_readable_name("x.png")
     with pytest.raises(MissingFileError, match="no file gone/x.png"):
         require_readable_name("gone/x.png")
+
+
+@pytest.mark.parametrize("reference", ["shapes:", "shapes:.", "shapes:/", "shapes:test/\u0663", "shapes:test/1/2"])
+def test_what_is_no_scene_is_refused_at_once(reference):
+    for arguments, lines in (([reference], ()), (["-"], [reference])):
+        with pytest.raises(DataError, match="is no scene of the embedded world"):
+            find_pictures(arguments, lines)

@@ -49,6 +49,7 @@ def test_the_best_checkpoint_goes_before_the_last(trained):
 def test_averaged_weights_are_taken_where_there_are_any(finished):
     state = load_state(finished.run / "checkpoint.pth")
     averaged, raw = (read_parts(finished.run, averaged=flag).state for flag in (True, False))
+    assert read_parts(finished.run, averaged=False).calibration is None  # fitted on the average
     assert all(torch.equal(averaged[name], state.ema[name]) for name in state.ema)
     assert all(torch.equal(raw[name], state.model[name]) for name in state.model)
 
@@ -94,4 +95,23 @@ def test_a_folder_of_another_version_is_refused(parts, tmp_path):
     content = (tmp_path / "config.json").read_text().replace('"version": 1', '"version": 9')
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(TaggerError, match=r"no tagger of this version \(1\)"):
+        Tagger.load(tmp_path)
+
+
+def test_a_template_with_any_character_comes_back(parts, config, tmp_path):
+    parts = parts._replace(config=config("MODEL.TEMPLATE", "A photo \U0001f600 of a {}.").dump())
+    write_parts(tmp_path, portable(parts))
+    assert Tagger.load(tmp_path).template == "A photo \U0001f600 of a {}."
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seen", [1, 2]), ("seen", "abc"), ("seen", ["a", "a"]), ("texts", {"a": 1}), ("clip", None),
+     ("configuration", None), ("configuration", {})],
+)  # fmt: skip
+def test_values_of_other_types_are_refused(parts, tmp_path, key, value):
+    write_parts(tmp_path, portable(parts))
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, key: value}))
+    with pytest.raises(TaggerError, match="is no exported tagger, or a broken one"):
         Tagger.load(tmp_path)

@@ -80,7 +80,9 @@ def test_missing_weights_of_clip_name_the_option(runs):
 def test_probabilities_need_a_calibration(parts, tmp_path):
     write_parts(tmp_path, parts._replace(config=_json(parts), calibration=None))
     source = find_source(str(tmp_path))
-    with pytest.raises(CalibrationError, match=f"python tools/calibrate.py {tmp_path}, or add --score paper"):
+    with pytest.raises(
+        CalibrationError, match=f"python tools/calibrate.py {tmp_path} DATASETS.VAL .* or add --score paper"
+    ):
         tagger_of(source, spelt_alike(["dog"]), score="probability", clip_weights=None)
     assert not tagger_of(source, spelt_alike(["dog"]), score="paper", clip_weights=None).calibrated
 

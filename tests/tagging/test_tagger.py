@@ -314,3 +314,27 @@ def test_another_clip_is_refused(parts, tmp_path):
         Tagger(parts._replace(clip="ViT-other/sha256:0"))
     with pytest.raises(Exception, match="nowhere"):
         Tagger(parts, clip_weights=str(tmp_path / "nowhere.pt"))
+
+
+def test_a_label_that_clip_reads_as_a_seen_one_is_that_one_however_it_is_spelt(tagger, files):
+    expected = probabilities(tagger.tag(files[0], ["dog"]))["dog"]
+    for name, texts in (("Dog", {}), (" dog", {}), ("hound", {"hound": "A photo of a dog."})):
+        asked = tagger.labels([name], texts)
+        assert asked.anchor.tolist() == [tagger.seen.index("dog")]
+        assert tagger.tag(files[0], asked).probabilities[0] == pytest.approx(expected, abs=1e-6)
+        assert tagger.thresholds(asked) == tagger.thresholds(["dog"])
+
+
+def test_what_only_probabilities_have_is_refused_of_published_scores(tagger, files):
+    with pytest.raises(TaggerError, match="takes the names of labels"):
+        tagger.tag(files[0], tagger.labels(LABELS), score="paper")
+    with pytest.raises(TaggerError, match="has no maps"):
+        tagger.tag(files[0], LABELS, score="paper", maps=True)
+    with pytest.raises(TaggerError, match="top_k is 0"):
+        tagger.tag(files[0], LABELS, top_k=0)
+
+
+def test_a_calibration_of_other_evidence_is_refused(parts):
+    few = {name: parts.calibration[name][:5] for name in ("mean", "std", "weight")}
+    with pytest.raises(TaggerError, match="of 5 numbers, not of 34"):
+        Tagger(parts._replace(calibration=parts.calibration | few))
