@@ -29,7 +29,6 @@ from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
 from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
-from tagging.panel import panel
 from tagging.portable import parts_of
 
 CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
@@ -142,6 +141,8 @@ class Run:
         state = state._replace(calibration=calibration.state())
         save_state(path, state)
         if log.shows_pictures and self.splits.val is not None:
+            from tagging.panel import panel  # matplotlib takes a second to import
+
             tagger = Tagger(parts_of(state), device=self.device)
             log.picture("val/labels and where", panel(tagger, self.splits.val.images, image_folder(cfg)))
         print(f"probabilities calibrated on validation images: {calibration.summary()}")
