@@ -325,6 +325,9 @@ def test_an_index_is_asked_without_its_pictures(predict, finished, folder, tagge
     assert predict("--index", "index", "--labels", "red circle, dog", "--out", "all.csv", run=None) == 0
     assert Path("all.csv").read_text("utf-8").splitlines()[0] == "image,red circle,dog"
     assert len(Path("all.csv").read_text("utf-8").splitlines()) == 6
+    assert predict("--index", "index", "--labels", "dog", "--out", "all.csv", run=None) == 2
+    assert "all.csv is there already" in capsys.readouterr().err
+    assert len(Path("all.csv").read_text("utf-8").splitlines()) == 6
 
 
 @pytest.mark.parametrize(

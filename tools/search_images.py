@@ -104,6 +104,8 @@ def search(
     """Prints or writes what is asked for."""
     if out is not None and Path(out).suffix not in WRITERS:
         raise CollectionError(f"{out}: what is written has to be a {' or '.join(WRITERS)} file")
+    if out is not None and Path(out).exists():
+        raise CollectionError(f"{out} is there already: remove it, or name another file")
     if labels is not None and top is None and out is None:
         raise CollectionError("answers for all pictures need --out FILE.csv; or ask for the best ones with --top")
     collection = Collection.open(index)
