@@ -9,13 +9,13 @@ from typing import Any
 from yacs.config import CfgNode
 
 from configs.defaults import _C
+from configs.words import AUTO_NUMBER as AUTO
 from configs.words import default_of, typed
 from errors import UserError
 
 __all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config", "with_overrides"]
 
 
-AUTO = -1.0  # what MODEL.EMA_DECAY auto and DATASETS.VAL_FRACTION auto are
 CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
 AT_LEAST = {
     "MAX_EPOCHS": 1,

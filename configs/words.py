@@ -12,8 +12,10 @@ __all__ = ["default_of", "typed"]
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 BLOCKS = ("MODEL.DEPTH_VISION", "MODEL.DEPTH_TEXT", "MODEL.SAA_LAYER")  # keys that name blocks of a tower
+AUTO_NUMBER = -1.0  # for keys that may be 0
 AUTO = {  # keys that know the word auto, and what stands for it
-    "MODEL.TEMPERATURE": 0.0, "MODEL.EMA_DECAY": -1.0, "SOLVER.SCHEDULER_MAX_EPOCHS": 0, "DATASETS.VAL_FRACTION": -1.0,
+    "MODEL.TEMPERATURE": 0.0, "MODEL.EMA_DECAY": AUTO_NUMBER, "SOLVER.SCHEDULER_MAX_EPOCHS": 0,
+    "DATASETS.VAL_FRACTION": AUTO_NUMBER,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import IO, Any, Literal
 
 from errors import UserError
 
-__all__ = ["WriteError", "atomic_write"]
+__all__ = ["WriteError", "atomic_write", "make_folder"]
 
 
 class WriteError(UserError, OSError):
@@ -58,6 +58,18 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb") 
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, as far as they are not there.
+
+    Raises:
+        WriteError: if the system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot make the folder, {error.strerror}") from error
 
 
 def system_refusal(error: BaseException | None, files: tuple[str | None, ...]) -> OSError | None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 from engine.metrics import Metrics, MetricsError, checked
 from errors import UserError
 
@@ -154,10 +154,7 @@ def write_results(folder: str | os.PathLike[str], results: Sequence[Result], abo
         "results.csv": to_csv(overall),
         "per_class.csv": to_csv([row for result in results for row in class_rows(result)]),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot make the folder, {error.strerror}") from error
+    make_folder(folder)
     for name, text in texts.items():
         with atomic_write(folder / name, "w") as file:
             file.write(text)

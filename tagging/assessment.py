@@ -33,13 +33,12 @@ class _Scores(NamedTuple):
     scores: Tensor
 
 
-def assess(tagger: Tagger, protocols: Sequence[Any], *, device: torch.device) -> list[Assessment]:
+def assess(tagger: Tagger, protocols: Sequence[Any]) -> list[Assessment]:
     """Both kinds of score under each protocol; thresholds are the calibration's for the best F1.
 
     Args:
         tagger: calibrated.
         protocols: label lists with their images, normalised as the tagger wants them.
-        device: the tagger's.
     """
     evidence, calibration = tagger.evidence, tagger.calibration
     assert evidence is not None  # as in every calibrated tagger
@@ -53,7 +52,7 @@ def assess(tagger: Tagger, protocols: Sequence[Any], *, device: torch.device) ->
     def keep(score: str, protocol: str, evaluator: Any) -> None:
         kept[score, protocol] = evaluator.scored()
 
-    results = evaluate(rows, protocols, device=device, autocast=None, keep=keep)
+    results = evaluate(rows, protocols, device=tagger.device, autocast=None, keep=keep)
     return [_row(result, kept[result.method, result.protocol], calibration, tagger.seen) for result in results]
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from clip.weights import fingerprint
 from datasets.records import DataError
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 from errors import UserError
 from tagging.build import portable
 from tagging.evidence import Asked, Gallery, joined
@@ -188,10 +188,7 @@ class Collection:
 
     def _append(self, paths: Sequence[str], gallery: Gallery) -> None:
         """Writes a part, then the manifest that counts it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"{self.folder}: cannot make the folder, {error.strerror}") from error
+        make_folder(self.folder)
         tensors = {name: _stored(name, t) for name, t in zip(Gallery._fields[:-1], gallery[:-1], strict=True)}
         with atomic_write(_file(self.folder, len(self._parts))) as file:
             file.write(save(tensors, {"paths": json.dumps(list(paths))}))

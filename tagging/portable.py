@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 from engine.run import newest_run
 from engine.state import TrainingState, load_state
 from errors import UserError
@@ -98,10 +98,7 @@ def write_parts(folder: str | Path, parts: Parts) -> None:
         "unseen": list(parts.unseen), "texts": dict(parts.texts), "calibrated": calibration,
         "configuration": json.loads(parts.config),
     }  # fmt: skip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot make the folder, {error.strerror}") from error
+    make_folder(folder)
     with atomic_write(folder / WEIGHTS) as file:
         file.write(save(tensors))
     with atomic_write(folder / CONFIG, "w") as file:

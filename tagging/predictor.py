@@ -91,7 +91,7 @@ class Predictor:
             yield Batch(predictions, bad)
 
     def _predictions(self, pictures: list[str], prepared: list[Tensor]) -> list[Prediction]:
-        pixels = torch.stack(prepared).to(next(self._tagger.method.parameters()).device)
+        pixels = torch.stack(prepared).to(self._tagger.device)
         maps = None
         if self._asked is None:
             scores = self._tagger.method(pixels, self._encoded).scores

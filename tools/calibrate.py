@@ -47,7 +47,7 @@ def compare(path: Path, state: TrainingState, cfg: CfgNode, splits: Splits, devi
     if not tagger.calibrated:
         raise CalibrationError(f"{path} has no calibration to test: run tools/calibrate.py without --test first")
     vocabulary, protocols = build_test(cfg, "test", splits)
-    assessed = assess(tagger, list(protocols.values()), device=device)
+    assessed = assess(tagger, list(protocols.values()))
     about = provenance(
         config=flat(cfg), checkpoint=dict(file_identity(path)), lists=identities(protocols.values()),
         seen=vocabulary.seen, unseen=vocabulary.unseen,

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from datasets.records import DataError
 from datasets.shapes import SPLITS, scene
 from engine import cli
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 
 
 def draw_files(out: Path, split: str, count: int) -> None:
@@ -24,10 +24,7 @@ def draw_files(out: Path, split: str, count: int) -> None:
     """
     if not 0 < count <= SPLITS[split].size:
         raise DataError(f"--count {count}: the split {split} of shapes has scenes from 1 to {SPLITS[split].size:,}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{out}: cannot make the folder, {error.strerror}") from error
+    make_folder(out)
     rows = [("image", "labels")]
     for index in range(count):
         image, labels = scene(split, index)

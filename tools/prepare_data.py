@@ -26,7 +26,7 @@ from datasets.formats.release import dump
 from datasets.images import locate
 from datasets.records import DataError, Records
 from engine import cli
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 from engine.results import aligned
 
 NAMES = {  # benchmark -> DATASETS.NAMES of its configuration
@@ -72,10 +72,7 @@ def write(lists: Lists, out: Path) -> dict[str, Path]:
     Raises:
         WriteError: if the system refuses.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{out}: cannot make the folder, {error.strerror}") from error
+    make_folder(out)
     files = {name: out / f"{name}.json" for name in LISTS if getattr(lists, name) is not None}
     with ExitStack() as stack:
         opened = {name: stack.enter_context(atomic_write(path, "w")) for name, path in files.items()}

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets import shapes
 from engine import cli
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import atomic_write, make_folder
 from engine.run import resolve_device
 from errors import UserError
 from model import RAM
@@ -158,17 +158,10 @@ def main() -> None:
     wanted = tuple(dict.fromkeys(filter(None, map(str.strip, args.labels.split(",")))))
     folder = None if args.out.suffix else args.out
     if folder is not None:
-        _made(folder)
+        make_folder(folder)
     save(
         draw(tagger, tagger.method, args.pictures, wanted, folder), args.out if folder is None else folder / "found.png"
     )
-
-
-def _made(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{folder}: cannot make the folder, {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from engine.atomic import WriteError, atomic_write
+from engine.atomic import WriteError, atomic_write, make_folder
 
 LIMIT = 4096  # bytes
 
@@ -166,3 +166,12 @@ def test_other_modes_are_refused(old, mode):
     with pytest.raises(ValueError, match=f"mode is '{mode}'"), atomic_write(old, mode):
         pytest.fail("the block must not run")
     assert untouched(old)
+
+
+def test_a_folder_is_made_with_those_above_it_and_a_refusal_is_one_line(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="file/c: cannot make the folder, Not a directory"):
+        make_folder(tmp_path / "file" / "c")

@@ -16,15 +16,13 @@ from tagging.assessment import assess
 from tagging.calibration import reliability
 from tools import calibrate
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
 def assessed(finished):
     tagger = Tagger.load(finished.run)
     cfg = finished.config()
     protocols = list(build_test(cfg, "test", build_splits(cfg)).protocols.values())
-    return tagger, protocols, {(row.score, row.protocol): row for row in assess(tagger, protocols, device=CPU)}
+    return tagger, protocols, {(row.score, row.protocol): row for row in assess(tagger, protocols)}
 
 
 def test_there_is_a_row_for_each_score_and_protocol(assessed):
