@@ -133,7 +133,7 @@ def test(cfg: CfgNode) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
+    cli.add_configuration(parser)
     cli.add_overrides(parser, "TEST.WEIGHT FILE")
     args = cli.read(parser)
     test(load_config(args.config_file, args.opts))

@@ -282,7 +282,7 @@ def train(cfg: CfgNode, resume: str | None) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--config_file", help="YAML in configs/; without one, the defaults")
+    cli.add_configuration(parser)
     parser.add_argument("--resume", nargs="?", const="auto", metavar="auto|RUN", help="go on with a killed run")
     cli.add_overrides(parser, "SOLVER.SEED 1")
     args = cli.read(parser)

@@ -32,21 +32,22 @@ class ConfigError(UserError, ValueError):
     """A key that does not exist, a value that is wrong in type or range, or a file that cannot be read."""
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+def load_config(path: str | Path | Sequence[str | Path] | None = None, overrides: Sequence[str] = ()) -> CfgNode:
     """The frozen configuration of a run.
 
     Args:
-        path: YAML holding what differs from `configs/defaults.py`; None for the defaults.
+        path: YAML holding what differs from `configs/defaults.py`, or several, of which the last one counts where they
+            differ, such as a benchmark's and a method's; None for the defaults.
         overrides: keys and values in turn, such as `["SOLVER.SEED", "1"]`.
 
     Raises:
         ConfigError: in one line, naming the key or the file.
     """
     cfg = _C.clone()
-    if path is not None:
-        if Path(path).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
-            raise ConfigError(f"the configuration {path} has to be a .yml or .yaml file")
-        with _one_line(path), open(path, encoding="utf-8") as file:
+    for one in (path,) if isinstance(path, str | Path) else path or ():
+        if Path(one).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
+            raise ConfigError(f"the configuration {one} has to be a .yml or .yaml file")
+        with _one_line(one), open(one, encoding="utf-8") as file:
             cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file)))
     return with_overrides(cfg, overrides)
 

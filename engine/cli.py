@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from errors import UserError
 
-__all__ = ["add_overrides", "parser", "read", "run"]
+__all__ = ["add_configuration", "add_overrides", "parser", "read", "run"]
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)?")
 
@@ -16,6 +16,12 @@ KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)?")
 def parser(docstring: str | None) -> argparse.ArgumentParser:
     """A parser that describes a script by the first line of its docstring."""
     return argparse.ArgumentParser(description=(docstring or "").partition("\n")[0])
+
+
+def add_configuration(made: argparse.ArgumentParser) -> None:
+    """`config_file`, a list of files or None."""
+    what = "YAML in configs/; may be given again, the last counts where they differ; without one, the defaults"
+    made.add_argument("--config_file", action="append", metavar="FILE", help=what)
 
 
 def add_overrides(made: argparse.ArgumentParser, example: str) -> None:

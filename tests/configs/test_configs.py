@@ -89,6 +89,14 @@ def test_the_yaml_beats_the_defaults(written):
     assert load_config(written("INPUT: {SIZE_TEST: [32, 64]}")).INPUT.SIZE_TEST == (32, 64)
 
 
+def test_the_last_of_several_yamls_counts(tmp_path):
+    first, second = tmp_path / "first.yml", tmp_path / "second.yml"
+    first.write_text("SOLVER:\n  SEED: 1\n  MAX_EPOCHS: 2\n")
+    second.write_text("SOLVER:\n  SEED: 3\n")
+    cfg = load_config([first, second])
+    assert (cfg.SOLVER.SEED, cfg.SOLVER.MAX_EPOCHS) == (3, 2)
+
+
 def test_numbers_may_be_written_as_in_python(written):
     assert load_config(written("SOLVER: {BASE_LR: 5e-3}")).SOLVER.BASE_LR == 0.005  # plain YAML reads a string
 

@@ -42,7 +42,7 @@ def test_another_error_keeps_its_traceback(capsys, error):
 
 def arguments(*line):
     made = cli.parser("What it does.\nMore.")
-    made.add_argument("--config_file")
+    cli.add_configuration(made)
     made.add_argument("--resume", nargs="?", const="auto")
     made.add_argument("--quick", action="store_true")
     cli.add_overrides(made, "SOLVER.SEED 1")
@@ -59,7 +59,7 @@ def arguments(*line):
 )
 def test_options_stand_anywhere_beside_key_value_pairs(line):
     found = arguments(*line)
-    assert (found.config_file, found.quick, found.resume) == ("a.yml", True, None)
+    assert (found.config_file, found.quick, found.resume) == (["a.yml"], True, None)
     assert found.opts == ["SOLVER.SEED", "1", "WANDB", "true"]
 
 
@@ -107,3 +107,9 @@ def test_warnings_are_shown_as_before_once_the_script_has_ended(main):
     before = warnings.showwarning
     cli.run(main)
     assert warnings.showwarning is before
+
+
+def test_configurations_are_kept_in_their_order():
+    found = arguments("--config_file", "a.yml", "WANDB", "true", "--config_file", "b.yml")
+    assert (found.config_file, found.opts) == (["a.yml", "b.yml"], ["WANDB", "true"])
+    assert arguments().config_file is None
