@@ -10,7 +10,7 @@ from errors import UserError
 
 __all__ = ["add_configuration", "add_overrides", "parser", "read", "run"]
 
-KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)?")
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 def parser(docstring: str | None) -> argparse.ArgumentParser:
