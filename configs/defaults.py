@@ -15,7 +15,7 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
+_C.MODEL.METHOD = "ram"  # ram, ram-windows, or zero-shot: CLIP as it is, for test.py; docs/methods.md
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,

@@ -23,6 +23,7 @@ from model.method import Method, ModelError, Recipe
 from model.model import RAM
 from model.ot_solver import sinkhorn
 from model.pot_solver import Unbalanced, solve_with_pot
+from model.windows import WindowedRAM
 from model.zero_shot import ZeroShotCLIP
 
 __all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
@@ -54,8 +55,10 @@ def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapp
     return _chosen(METHODS, cfg.MODEL.METHOD, "METHOD")(cfg, towers, seen=seen, texts=texts)
 
 
-def build_ram(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
-    """RAM; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
+def build_ram(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, kind: type[RAM] = RAM
+) -> RAM:
+    """RAM or a kind of it; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
@@ -71,7 +74,7 @@ def build_ram(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping
         positions=cfg.MODEL.POSITIONS,
     )
     text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=prompted, texts=texts)
-    return RAM(
+    return kind(
         trunk=trunk,
         text=text,
         adapter=LadderLocalAdapter(
@@ -133,7 +136,9 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
+METHODS: dict[str, Callable[..., Method]] = {
+    "ram": build_ram, "ram-windows": partial(build_ram, kind=WindowedRAM), "zero-shot": build_zero_shot
+}  # fmt: skip
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
