@@ -119,11 +119,15 @@ _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.IMS_PER_BATCH = 32
 _C.SOLVER.INIT = ""  # run or checkpoint whose trained weights a new training begins with
 _C.SOLVER.MAX_EPOCHS = 6  # may be raised on resuming: a finished run goes on
+# cosine, which counts from the beginning; constant-cosine, linear-cosine, stairs-cosine, one-cycle: docs/methods.md.
+_C.SOLVER.SCHEDULE = "cosine"
 _C.SOLVER.LR_PERIOD = "epoch"  # epoch: the rate is constant within one; step: it changes in every step
-_C.SOLVER.WARMUP_EPOCHS = 3  # linear, up to but without this epoch
-_C.SOLVER.WARMUP_LR = 5e-7  # rate of every group where the warm-up starts
+_C.SOLVER.WARMUP_EPOCHS = 3.0  # up to but without this epoch; may be a fraction; 0: none
+# Rate where the warm-up starts and where the cosine ends, of every group; with linear-cosine, stairs-cosine and
+# one-cycle of one that learns at BASE_LR, other groups have theirs in proportion.
+_C.SOLVER.WARMUP_LR = 5e-7
+_C.SOLVER.MIN_LR = 1e-7
 _C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; auto, paper: MAX_EPOCHS
-_C.SOLVER.MIN_LR = 1e-7  # rate of every group where the cosine ends
 _C.SOLVER.EVAL_PERIOD = 3  # epochs between evaluations; the last epoch is always evaluated
 _C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation mAP of GZSL; needs DATASETS.VAL)
 # End when validation mAP of GZSL has not risen for so many epochs; 0: never. Needs validation images.
