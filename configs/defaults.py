@@ -15,7 +15,8 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
+# ram; zero-shot: CLIP as it is, for test.py; ml-decoder: with configs/methods/METHOD.yml, see docs/methods.md.
+_C.MODEL.METHOD = "ram"
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
@@ -56,6 +57,12 @@ _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
+
+_C.MODEL.ML_DECODER = CfgNode()  # METHOD ml-decoder; its loss is ASL, summed: SOLVER.GAMMA_NEG, GAMMA_POS, CLIP
+_C.MODEL.ML_DECODER.WIDTH = 768  # of the decoder, a multiple of the heads
+_C.MODEL.ML_DECODER.HEADS = 8
+_C.MODEL.ML_DECODER.HIDDEN = 2048  # units of the feed-forward part
+_C.MODEL.ML_DECODER.DROPOUT = 0.1
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
