@@ -24,6 +24,7 @@ from engine.optim import optimizers, set_rates
 from engine.provenance import provenance
 from engine.results import format_table, write_results
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
+from engine.schedules import Settings, schedule
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
@@ -75,6 +76,10 @@ class Run:
                 "some that are not known (-1): choose a method for missing labels, or set DATASETS.UNKNOWN absent"
             )
         self.optimizers = optimizers(self.model.groups())
+        self.schedule = schedule(cfg.SOLVER.SCHEDULE, Settings(
+            highest=cfg.SOLVER.BASE_LR, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
+            floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS or cfg.SOLVER.MAX_EPOCHS,
+        ))  # fmt: skip
         self.ema = None
         if cfg.MODEL.USE_EMA:
             state, copied = self.model.trained_state(), self.model.not_averaged
@@ -94,10 +99,7 @@ class Run:
         trainer = Trainer(
             model=self.model, names=self.vocabulary.seen, optimizers=self.optimizers,
             rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
-            set_rates=partial(
-                set_rates, self.optimizers, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
-                floor=cfg.SOLVER.MIN_LR, length=cfg.SOLVER.SCHEDULER_MAX_EPOCHS or cfg.SOLVER.MAX_EPOCHS,
-            ),
+            set_rates=partial(set_rates, self.optimizers, self.schedule),
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
             log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
             skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,

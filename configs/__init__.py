@@ -23,6 +23,7 @@ AT_LEAST = {
     "LOG_PERIOD": 1,
     "CHECKPOINT_PERIOD": 0,
     "PATIENCE": 0,
+    "WARMUP_EPOCHS": 0,
     "WARMUP_LR": 0,
     "MIN_LR": 0,
 }

@@ -15,7 +15,8 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, ram-windows, or zero-shot: CLIP as it is, for test.py; docs/methods.md
+# ram, ram-windows; zero-shot: CLIP as it is, for test.py; others with configs/methods/METHOD.yml, see docs/methods.md.
+_C.MODEL.METHOD = "ram"
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
@@ -56,6 +57,12 @@ _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
+
+_C.MODEL.ML_DECODER = CfgNode()  # METHOD ml-decoder; its loss is ASL, summed: SOLVER.GAMMA_NEG, GAMMA_POS, CLIP
+_C.MODEL.ML_DECODER.WIDTH = 768  # of the decoder, a multiple of the heads
+_C.MODEL.ML_DECODER.HEADS = 8
+_C.MODEL.ML_DECODER.HIDDEN = 2048  # units of the feed-forward part
+_C.MODEL.ML_DECODER.DROPOUT = 0.1
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
@@ -119,11 +126,15 @@ _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.IMS_PER_BATCH = 32
 _C.SOLVER.INIT = ""  # run or checkpoint whose trained weights a new training begins with
 _C.SOLVER.MAX_EPOCHS = 6  # may be raised on resuming: a finished run goes on
+# cosine, which counts from the beginning; constant-cosine, linear-cosine, stairs-cosine, one-cycle: docs/methods.md.
+_C.SOLVER.SCHEDULE = "cosine"
 _C.SOLVER.LR_PERIOD = "epoch"  # epoch: the rate is constant within one; step: it changes in every step
-_C.SOLVER.WARMUP_EPOCHS = 3  # linear, up to but without this epoch
-_C.SOLVER.WARMUP_LR = 5e-7  # rate of every group where the warm-up starts
+_C.SOLVER.WARMUP_EPOCHS = 3.0  # up to but without this epoch; may be a fraction; 0: none
+# Rate where the warm-up starts and where the cosine ends, of every group; with linear-cosine, stairs-cosine and
+# one-cycle of one that learns at BASE_LR, other groups have theirs in proportion.
+_C.SOLVER.WARMUP_LR = 5e-7
+_C.SOLVER.MIN_LR = 1e-7
 _C.SOLVER.SCHEDULER_MAX_EPOCHS = 60  # length of the cosine; auto, paper: MAX_EPOCHS
-_C.SOLVER.MIN_LR = 1e-7  # rate of every group where the cosine ends
 _C.SOLVER.EVAL_PERIOD = 3  # epochs between evaluations; the last epoch is always evaluated
 _C.SOLVER.SELECT = "last"  # checkpoint that is tested: last, or best (validation mAP of GZSL; needs DATASETS.VAL)
 # End when validation mAP of GZSL has not risen for so many epochs; 0: never. Needs validation images.

@@ -1,8 +1,4 @@
-"""Optimisers over groups of parameters, and their learning rates.
-
-Rates are a pure function of the progress, so there is no scheduler and nothing of it to save
-(release's schedule: warm-up over the first epochs, then a cosine much longer than the training).
-"""
+"""Optimisers over groups of parameters; their learning rates come from `engine.schedules`."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -11,18 +7,20 @@ from typing import Any, Protocol
 
 import torch
 from torch.nn import Parameter
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from engine.checkpoint import CheckpointError
+from engine.schedules import Period, Schedule
 from errors import UserError
 
-__all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "scheduled_rate", "set_rates"]
+__all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "set_rates"]
 
-KINDS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "sgd": SGD}
+# The weight decay of adam is coupled: it is part of the gradient (L2), as it is for sgd.
+KINDS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
 
 
 class OptimError(UserError, ValueError):
-    """A rate, weight decay, momentum or schedule that cannot be."""
+    """A rate, weight decay, momentum or kind of optimiser that cannot be."""
 
 
 class ParameterGroup(Protocol):
@@ -105,34 +103,6 @@ class Optimizers:
                 raise CheckpointError(f"the state of {kind} is that of another model: {error}") from error
 
 
-def scheduled_rate(progress: float, base: float, *, warmup: float, start: float, floor: float, length: float) -> float:
-    """The learning rate of a group at a point of the training.
-
-    Linear from `start` (at progress 0) to `base` (at `warmup`), then
-    floor + (base - floor) (1 + cos(pi e / length)) / 2 of the progress e itself: the cosine counts from the beginning,
-    not from the end of the warm-up. Beyond `length` it stays at the floor. As in the release, `start` and `floor` are
-    rates, the same for every group; a group whose `base` is lower than one of them has its base there, so that a base
-    of 0 trains nothing.
-
-    Args:
-        progress: in epochs; the release uses 1, 2, ... for the whole of the first, second, ... epoch.
-        base: highest rate of the group.
-        warmup: epochs of warm-up; 0 for none.
-        start: rate at progress 0.
-        floor: rate at the end of the cosine.
-        length: epochs until the cosine reaches the floor; > 0.
-
-    Raises:
-        OptimError: if `length` is not positive.
-    """
-    if length <= 0:
-        raise OptimError(f"the cosine of the learning rate needs a positive length in epochs, not {length}")
-    start, floor = min(start, base), min(floor, base)
-    if progress < warmup:
-        return start + progress * (base - start) / warmup
-    return floor + (base - floor) * (1 + math.cos(math.pi * min(progress / length, 1.0))) / 2
-
-
 def optimizers(groups: Iterable[ParameterGroup]) -> Optimizers:
     """An optimiser for each kind that a group asks for; groups without parameters are left out.
 
@@ -162,12 +132,17 @@ def _require_possible(group: ParameterGroup) -> None:
             raise OptimError(f"the {name} of the {group.name} is {number}; it has to be 0 or more")
 
 
-def set_rates(pair: Optimizers, progress: float, *, warmup: float, start: float, floor: float, length: float) -> None:
-    """Sets the rate of every group to what `scheduled_rate` gives for its base.
+def set_rates(pair: Optimizers, schedule: Schedule, period: Period) -> None:
+    """Sets the rate of every group to what the schedule gives for its base.
 
-    Raises:
-        OptimError: as `scheduled_rate`.
+    A schedule that also moves beta1 sets it in every group, in groups of SGD the momentum.
     """
     for group in pair.groups():
-        base = group["base_lr"]
-        group["lr"] = scheduled_rate(progress, base, warmup=warmup, start=start, floor=floor, length=length)
+        lr, beta1 = schedule(period, group["base_lr"])
+        group["lr"] = lr
+        if beta1 is None:
+            continue
+        if "betas" in group:
+            group["betas"] = (beta1, group["betas"][1])
+        else:
+            group["momentum"] = beta1

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from engine.broken import warn_of_broken_images
 from engine.ema import Ema
 from engine.optim import Optimizers
+from engine.schedules import Period
 from errors import UserError
 
 __all__ = ["NonFiniteLossError", "Trainer"]
@@ -48,7 +49,7 @@ class Trainer:
         model: a method.
         names: the seen labels, in the order of the targets' columns.
         optimizers: over all trained parameters.
-        set_rates: sets the learning rates for a progress in epochs.
+        set_rates: sets the learning rates for a period, an epoch or a step.
         rates_per_step: the rates change in every step; otherwise they are constant within an epoch.
         ema: average to update after every step, if any.
         scaler: of the loss, disabled where the precision needs none.
@@ -64,7 +65,7 @@ class Trainer:
     model: Trained
     names: Sequence[str]
     optimizers: Optimizers
-    set_rates: Callable[[float], None]
+    set_rates: Callable[[Period], None]
     rates_per_step: bool
     ema: Ema | None
     scaler: torch.amp.GradScaler
@@ -106,7 +107,7 @@ class Trainer:
         )  # fmt: skip
         with bar:  # else an error is printed behind the bar
             for done, batch in enumerate(bar, start=first_batch + 1):
-                self.set_rates(epoch - 1 + done / total if self.rates_per_step else epoch)
+                self.set_rates(Period(epoch, done - 1, total) if self.rates_per_step else Period(epoch, 0, 1))
                 loss = self._train_step(batch, epoch)
                 if done % self.log_period == 0 or done == total:
                     self.log(epoch=epoch, step=self.step, **self._values())

@@ -17,6 +17,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
+from model.compared.build import build_ml_decoder
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -137,8 +138,11 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
 
 
 METHODS: dict[str, Callable[..., Method]] = {
-    "ram": build_ram, "ram-windows": partial(build_ram, kind=WindowedRAM), "zero-shot": build_zero_shot
-}  # fmt: skip
+    "ram": build_ram,
+    "ram-windows": partial(build_ram, kind=WindowedRAM),
+    "zero-shot": build_zero_shot,
+    "ml-decoder": build_ml_decoder,
+}
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher

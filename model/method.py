@@ -47,7 +47,7 @@ class Group(NamedTuple):
 
     name: str  # for the log
     parameters: list[nn.Parameter]
-    optimizer: str  # adamw or sgd
+    optimizer: str  # adamw, adam (weight decay within the gradient) or sgd
     lr: float  # the highest of the schedule
     weight_decay: float
     momentum: float = 0.0  # of sgd

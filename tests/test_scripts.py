@@ -191,6 +191,18 @@ def test_a_run_killed_between_checkpoints_goes_on_to_the_bit(benchmark, finished
     assert differing(only_run(benchmark), finished.run) == []
 
 
+def test_a_killed_run_goes_on_to_the_bit_in_mid_cycle(benchmark, train_script, monkeypatch, tmp_path):
+    cycle = ("SOLVER.SCHEDULE", "one-cycle", "SOLVER.LR_PERIOD", "step", "SOLVER.WARMUP_EPOCHS", "1",
+             "SOLVER.SCHEDULER_MAX_EPOCHS", "auto", "SOLVER.CHECKPOINT_PERIOD", "1")  # fmt: skip
+    train_script.train(benchmark.config(*cycle, "OUTPUT_DIR", str(tmp_path / "through")), None)
+    train_until_killed(train_script, benchmark.config(*cycle), monkeypatch, train_script.Run, "save", 4)
+    train_script.train(benchmark.config(*cycle), "auto")
+    (through,) = (tmp_path / "through").iterdir()
+    assert differing(only_run(benchmark), through) == []
+    groups = load_state(through / "checkpoint.pth").optimizers["adamw"]["param_groups"]
+    assert [group["betas"][0] for group in groups] == pytest.approx([0.95, 0.95])  # they came back at the end
+
+
 @pytest.mark.slow
 def test_a_run_that_the_system_kills_goes_on_to_the_bit(benchmark, finished, train_script):
     overrides = [*benchmark.overrides, "SOLVER.CHECKPOINT_PERIOD", "1"]

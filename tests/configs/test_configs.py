@@ -27,7 +27,7 @@ RELEASE = {  # the authors' values on COCO, by the names of their keys
     "INPUT.ROTATION": 10.0, "INPUT.NOISE": 0.015, "INPUT.MULTIPLY": (0.9, 1.1), "INPUT.PER_CHANNEL": 0.2,
     "INPUT.EXIF_ROTATION": False, "DATALOADER.READ_TRUNCATED": True, "SOLVER.NONFINITE": "skip",
     "SOLVER.ADAPTER_FACTOR": 0.1, "SOLVER.LR_PERIOD": "epoch", "SOLVER.WARMUP_LR": 5e-7, "SOLVER.MIN_LR": 1e-7,
-    "SOLVER.AMP": "fp16", "TEST.AMP": "off",
+    "SOLVER.AMP": "fp16", "TEST.AMP": "off", "SOLVER.SCHEDULE": "cosine",
     "INPUT.SIZE_TRAIN": (224, 224), "INPUT.SIZE_TEST": (224, 224), "INPUT.PROB": 0.5, "INPUT.RE_PROB": 0.5,
     "INPUT.PADDING": 10, "INPUT.PIXEL_MEAN": (0.5, 0.5, 0.5), "INPUT.PIXEL_STD": (0.5, 0.5, 0.5),
     "DATASETS.NAMES": "COCO_ZS", "DATALOADER.NUM_WORKERS": 8,
@@ -191,6 +191,7 @@ def test_a_file_that_is_no_text_is_an_error_that_names_it(tmp_path):
     ("key", "value", "allowed"),
     [("SOLVER.LR_PERIOD", "batch", "epoch or step"), ("SOLVER.SELECT", "first", "last or best"),
      ("SOLVER.MAX_EPOCHS", "0", "1 or more"), ("SOLVER.EVAL_PERIOD", "0", "1 or more"),
+     ("SOLVER.WARMUP_EPOCHS", "-0.5", "0 or more"),
      ("SOLVER.LOG_PERIOD", "-1", "1 or more"), ("SOLVER.CHECKPOINT_PERIOD", "-1", "0 or more")],
 )  # fmt: skip
 def test_a_value_that_the_loop_cannot_use_is_an_error(key, value, allowed):

@@ -1,17 +1,15 @@
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import Parameter
 
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from engine.optim import OptimError, optimizers, scheduled_rate, set_rates
+from engine.optim import OptimError, optimizers, set_rates
+from engine.schedules import Period, Settings, schedule
 from model.method import Group
 
-RELEASE = {"warmup": 3, "start": 5e-7, "floor": 1e-7, "length": 60}
-TABLE = json.loads((Path(__file__).parents[1] / "data" / "release_schedule.json").read_text())
+RELEASE = Settings(highest=5e-5, warmup=3, start=5e-7, floor=1e-7, length=60)
 
 
 def groups(adapters=2, temperatures=2, prompts=1, seed=0):
@@ -30,8 +28,8 @@ def all_of(made):
     return [parameter for group in made for parameter in group.parameters]
 
 
-def rate(progress, base, **schedule):
-    return scheduled_rate(progress, base, **{"warmup": 3, "start": 0.0, "floor": 0.0, "length": 60} | schedule)
+def set_for(pair, epoch, name="cosine"):
+    set_rates(pair, schedule(name, RELEASE), Period(epoch, 0, 1))
 
 
 def give_gradients(made, scale=1.0):
@@ -43,42 +41,6 @@ def disabled():
     return torch.amp.GradScaler("cpu", enabled=False)
 
 
-@pytest.mark.parametrize("benchmark", ["coco", "nus"])
-def test_every_group_learns_at_the_rates_of_the_release_in_every_epoch(benchmark):
-    pair = optimizers(groups())
-    for epoch, expected in enumerate(TABLE[benchmark], start=1):
-        set_rates(pair, epoch, **RELEASE)
-        assert [pair.rates()[name] for name in TABLE["groups"]] == pytest.approx(expected, rel=1e-9, abs=0)
-
-
-@pytest.mark.parametrize(("progress", "share"), [(15, (2 + math.sqrt(2)) / 4), (30, 0.5), (40, 0.25), (60, 0.0)])
-def test_the_cosine_has_its_closed_form_values(progress, share):
-    assert rate(progress, 1.0, floor=0.2) == pytest.approx(0.2 + 0.8 * share, abs=1e-12)
-
-
-def test_the_warm_up_is_linear_within_epochs_too():
-    assert rate(1.5, 1.0, start=0.1) == pytest.approx(0.55)
-
-
-def test_without_warm_up_the_rate_begins_at_the_base():
-    assert rate(0, 1.0, warmup=0, start=0.1) == 1.0
-
-
-def test_the_rate_stays_at_the_floor_after_the_cosine():
-    assert rate(90, 1.0, floor=0.25) == 0.25
-
-
-@pytest.mark.parametrize("base", [0.0, 1e-8])
-@pytest.mark.parametrize("progress", [0, 1, 30, 90])
-def test_a_group_slower_than_start_and_floor_keeps_its_base(base, progress):
-    assert rate(progress, base, start=5e-7, floor=1e-7) == base
-
-
-def test_a_cosine_without_length_is_refused():
-    with pytest.raises(OptimError, match="positive length in epochs, not 0"):
-        rate(1, 1.0, warmup=0, length=0)
-
-
 def test_each_group_has_its_own_base_rate():
     pair = optimizers(groups())
     bases = {group["name"]: group["base_lr"] for group in pair.groups()}
@@ -87,9 +49,21 @@ def test_each_group_has_its_own_base_rate():
 
 def test_rates_are_set_from_the_base_and_not_from_each_other():
     pair = optimizers(groups())
-    for progress in (1, 1, 5, 2):
-        set_rates(pair, progress, **RELEASE)
-    assert [pair.rates()[name] for name in TABLE["groups"]] == pytest.approx(TABLE["coco"][1], rel=1e-9, abs=0)
+    for epoch in (1, 1, 5, 2):
+        set_for(pair, epoch)
+    expected = {name: 5e-7 + 2 / 3 * (base - 5e-7) for name, base in (
+        ("adapters", 5e-6), ("temperatures", 5e-5), ("prompts", 1e-3))}  # fmt: skip
+    assert pair.rates() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cosine", 0.9), ("one-cycle", 0.85)])  # at the peak of the cycle
+def test_beta1_and_momentum_are_the_groups_unless_the_schedule_moves_them(name, expected):
+    pair = optimizers([*groups(), Group("vectors", [Parameter(torch.zeros(3))], "adam", 1e-3, 0.0)])
+    for epoch in (1, 3):
+        set_for(pair, epoch, name)
+    found = {group["name"]: group.get("betas", group.get("momentum")) for group in pair.groups()}
+    assert found.pop("prompts") == expected
+    assert found == dict.fromkeys(("adapters", "temperatures", "vectors"), (expected, 0.999))
 
 
 def test_adapters_and_temperatures_step_as_adamw_in_closed_form():
@@ -103,6 +77,15 @@ def test_adapters_and_temperatures_step_as_adamw_in_closed_form():
     ):
         # the first step of Adam is the sign of the gradient, after the decoupled decay
         torch.testing.assert_close(new.detach(), old * (1 - rate * 1e-4) - rate, rtol=0, atol=1e-7)
+
+
+def test_adam_has_its_weight_decay_within_the_gradient():
+    parameter = Parameter(torch.tensor([2.0, -2.0, 0.5]))
+    pair = optimizers([Group("matrices", [parameter], "adam", 0.1, 0.25)])
+    parameter.grad = torch.tensor([-0.4, -0.4, -0.4])
+    pair.step(disabled())
+    # the first step of Adam is the sign of -0.4 + 0.25 p, whatever its size
+    torch.testing.assert_close(parameter.detach(), torch.tensor([1.9, -1.9, 0.6]))
 
 
 def test_prompts_step_as_sgd_with_momentum_in_closed_form():
@@ -186,7 +169,7 @@ def test_zero_grad_drops_all_gradients():
 def test_training_goes_on_to_the_bit_from_a_saved_state(tmp_path):
     def steps(pair, parameters, epochs):
         for epoch in epochs:
-            set_rates(pair, epoch, **RELEASE)
+            set_for(pair, epoch)
             give_gradients(parameters, scale=float(epoch))
             pair.step(disabled())
 
@@ -225,5 +208,5 @@ def test_numbers_out_of_range_are_refused_with_their_group_and_value(field, name
 
 
 def test_an_optimiser_that_does_not_exist_is_refused():
-    with pytest.raises(OptimError, match="the prompts ask for the optimiser 'lion', not one of adamw, sgd"):
+    with pytest.raises(OptimError, match="the prompts ask for the optimiser 'lion', not one of adamw, adam, sgd"):
         optimizers([groups()[2]._replace(optimizer="lion")])

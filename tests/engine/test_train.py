@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from engine import train
 from engine.ema import Ema
 from engine.optim import optimizers, set_rates
+from engine.schedules import Period, Settings, schedule
 from engine.train import NonFiniteLossError, Trainer
 from model.method import Group
 
 CPU = torch.device("cpu")
+COSINE = Settings(highest=1.0, warmup=0, start=0.0, floor=0.0, length=60)
 NAMES = ("cat", "dog", "tree")
 KEYS = {
     "epoch", "step", "loss", "loss_local", "loss_global", "margin", "rounds", "images_per_second", "lr_adapters",
@@ -92,7 +94,7 @@ def made():
         lines = []
         settings = {
             "model": model, "names": NAMES, "optimizers": pair,
-            "set_rates": partial(set_rates, pair, warmup=0, start=0.0, floor=0.0, length=60), "rates_per_step": False,
+            "set_rates": partial(set_rates, pair, schedule("cosine", COSINE)), "rates_per_step": False,
             "ema": ema and ema(model), "scaler": torch.amp.GradScaler("cpu", enabled=False), "device": CPU,
             "autocast": None, "log": lambda **values: lines.append(values), "log_period": 2, "progress_bar": False,
             "skip_nonfinite": False,
@@ -166,24 +168,24 @@ def test_what_the_method_says_of_a_step_is_logged(made):
 
 
 def test_a_rate_per_epoch_is_constant_within_it(made):
-    progress = []
-    trainer, _ = made(set_rates=progress.append)
+    periods = []
+    trainer, _ = made(set_rates=periods.append)
     trainer.epoch(3, batches(4))
-    assert progress == [3] * 4
+    assert periods == [Period(3, 0, 1)] * 4
 
 
-def test_a_rate_per_step_reaches_that_of_the_epoch_at_its_end(made):
-    progress = []
-    trainer, _ = made(set_rates=progress.append, rates_per_step=True)
+def test_a_rate_per_step_is_that_of_the_step(made):
+    periods = []
+    trainer, _ = made(set_rates=periods.append, rates_per_step=True)
     trainer.epoch(3, batches(4))
-    assert progress == [2.25, 2.5, 2.75, 3]
+    assert periods == [Period(3, step, 4) for step in range(4)]
 
 
 def test_an_epoch_that_goes_on_has_the_rates_and_log_lines_of_a_whole_one(made):
-    progress, done = [], []
-    trainer, lines = made(set_rates=progress.append, rates_per_step=True, step=7)
+    periods, done = [], []
+    trainer, lines = made(set_rates=periods.append, rates_per_step=True, step=7)
     trainer.epoch(3, batches(4)[3:], first_batch=3, after_step=done.append)
-    assert (progress, done, [line["step"] for line in lines]) == ([3], [4], [8])
+    assert (periods, done, [line["step"] for line in lines]) == ([Period(3, 3, 4)], [4], [8])
 
 
 def test_a_rate_is_set_before_the_step_that_it_is_for(made):

@@ -2,7 +2,17 @@ import pytest
 import torch
 
 from configs import load_config
-from loss import LossError, asl_loss, build_loss, mmc_image_loss, mmc_loss, plain_asl_loss, ranking_loss
+from loss import (
+    LossError,
+    asl_loss,
+    build_loss,
+    mmc_image_loss,
+    mmc_loss,
+    plain_asl_loss,
+    ranking_loss,
+    summed_asl_loss,
+)
+from loss.build import build_summed_asl
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.0, 1.0]])
 TARGETS = torch.tensor([[1, 0, 1], [0, 0, 1]])
@@ -45,3 +55,18 @@ def test_asl_obeys_each_of_its_keys(kind, function, key, argument):
 def test_impossible_settings_are_refused_by_name(overrides, message):
     with pytest.raises(LossError, match=message):
         build_loss(load_config(overrides=overrides))
+
+
+@pytest.mark.parametrize(
+    ("key", "argument"), [("GAMMA_NEG", "gamma_neg"), ("GAMMA_POS", "gamma_pos"), ("CLIP", "clip")]
+)
+def test_summed_asl_obeys_each_of_its_keys(key, argument):
+    loss = build_summed_asl(load_config(overrides=[f"SOLVER.{key}", "0.2"]), smallest=1e-3)
+    settings = {"gamma_neg": 2.0, "gamma_pos": 0.0, "clip": 0.0, "smallest": 1e-3} | {argument: 0.2}
+    assert loss(LOGITS, TARGETS) == summed_asl_loss(LOGITS, TARGETS, **settings)
+
+
+@pytest.mark.parametrize("key", ["GAMMA_NEG", "GAMMA_POS", "CLIP"])
+def test_impossible_settings_of_summed_asl_are_refused_by_name(key):
+    with pytest.raises(LossError, match=f"SOLVER.{key} must be"):
+        build_summed_asl(load_config(overrides=[f"SOLVER.{key}", "-1.0"]), smallest=1e-3)
