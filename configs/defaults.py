@@ -50,7 +50,8 @@ _C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestr
 _C.MODEL.OT_ITER = 100  # at most
 _C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; 0, paper: always OT_ITER
 _C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all stop together
-# Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19).
+# Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19); RANKING-MEAN:
+# each image's ranking loss over its number of violated pairs, as in BiAM and MKT.
 _C.MODEL.LOSS_TYPE = "MMC"
 _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
