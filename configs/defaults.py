@@ -15,7 +15,7 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
+_C.MODEL.METHOD = "ram"  # ram; zero-shot, CLIP as it is, for test.py; or another of docs/methods.md
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
@@ -57,6 +57,19 @@ _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
+
+_C.MODEL.BIAM = CfgNode()  # of the method biam
+_C.MODEL.BIAM.CHANNELS = 256  # of both attentions
+_C.MODEL.BIAM.HEADS = 8  # of the attention between regions; the official code's default is 4
+_C.MODEL.BIAM.TOP_K = 6  # regions that the score of a label is the mean of
+
+_C.MODEL.MKT = CfgNode()  # of the method mkt
+_C.MODEL.MKT.STAGE = 1  # 1 trains the image tower's end, 2 the words of the template, with SOLVER.INIT a run of 1
+_C.MODEL.MKT.BLOCKS = 2  # last blocks of the image tower that stage 1 trains
+_C.MODEL.MKT.TOP_K = 16  # regions that the local score of a label is the mean of
+_C.MODEL.MKT.TEMPLATE = "There is a {} in the scene"  # becomes the text of a label, in the place of MODEL.TEMPLATE
+_C.MODEL.MKT.DISTILLATION = 1.0  # weight of the distance to the frozen CLIP in stage 1
+_C.MODEL.MKT.LAYER_DECAY = 0.65  # factor of the rate from a block to the one before it in stage 1
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

@@ -17,6 +17,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
+from model.compared.build import build_biam, build_mkt
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -133,7 +134,9 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
+METHODS: dict[str, Callable[..., Method]] = {
+    "ram": build_ram, "zero-shot": build_zero_shot, "biam": build_biam, "mkt": build_mkt
+}  # fmt: skip
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
