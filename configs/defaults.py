@@ -51,7 +51,8 @@ _C.MODEL.OT_REGSC = 0.05  # lambda 2; paper: 0.01 for remote sensing and pedestr
 _C.MODEL.OT_ITER = 100  # at most
 _C.MODEL.OT_TOL = 1e-3  # stop when the row scalings change less, mean over regions; 0, paper: always OT_ITER
 _C.MODEL.OT_STOP = "image"  # image: each stops by itself; release: batch, all stop together
-# Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19).
+# Table 10: MMC, MMC-IMAGE (without batch), RANKING, ASL as in the release, ASL-PLAIN as in Eq. (19); RANKING-MEAN:
+# each image's ranking loss over its number of violated pairs, as in BiAM and MKT.
 _C.MODEL.LOSS_TYPE = "MMC"
 _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
@@ -63,6 +64,19 @@ _C.MODEL.ML_DECODER.WIDTH = 768  # of the decoder, a multiple of the heads
 _C.MODEL.ML_DECODER.HEADS = 8
 _C.MODEL.ML_DECODER.HIDDEN = 2048  # units of the feed-forward part
 _C.MODEL.ML_DECODER.DROPOUT = 0.1
+
+_C.MODEL.BIAM = CfgNode()  # of the method biam
+_C.MODEL.BIAM.CHANNELS = 256  # of both attentions
+_C.MODEL.BIAM.HEADS = 8  # of the attention between regions; the official code's default is 4
+_C.MODEL.BIAM.TOP_K = 6  # regions that the score of a label is the mean of
+
+_C.MODEL.MKT = CfgNode()  # of the method mkt
+_C.MODEL.MKT.STAGE = 1  # 1 trains the image tower's end, 2 the words of the template, with SOLVER.INIT a run of 1
+_C.MODEL.MKT.BLOCKS = 2  # last blocks of the image tower that stage 1 trains
+_C.MODEL.MKT.TOP_K = 16  # regions that the local score of a label is the mean of
+_C.MODEL.MKT.TEMPLATE = "There is a {} in the scene"  # becomes the text of a label, in the place of MODEL.TEMPLATE
+_C.MODEL.MKT.DISTILLATION = 1.0  # weight of the distance to the frozen CLIP in stage 1
+_C.MODEL.MKT.LAYER_DECAY = 0.65  # factor of the rate from a block to the one before it in stage 1
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

@@ -3,7 +3,7 @@
 from loss.asl_loss import asl_loss, plain_asl_loss
 from loss.build import LossError, build_loss
 from loss.mmc_loss import mmc_image_loss, mmc_loss
-from loss.ranking_loss import ranking_loss
+from loss.ranking_loss import normalised_ranking_loss, rankable, ranking_loss
 from loss.summed_asl_loss import summed_asl_loss
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "build_loss",
     "mmc_image_loss",
     "mmc_loss",
+    "normalised_ranking_loss",
     "plain_asl_loss",
+    "rankable",
     "ranking_loss",
     "summed_asl_loss",
 ]

@@ -10,13 +10,13 @@ from yacs.config import CfgNode
 from errors import UserError
 from loss.asl_loss import asl_loss, plain_asl_loss
 from loss.mmc_loss import mmc_image_loss, mmc_loss
-from loss.ranking_loss import ranking_loss
+from loss.ranking_loss import normalised_ranking_loss, ranking_loss
 from loss.summed_asl_loss import summed_asl_loss
 
 __all__ = ["LOSSES", "LossError", "build_loss", "build_summed_asl"]
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "MMC": mmc_loss, "MMC-IMAGE": mmc_image_loss, "RANKING": ranking_loss
+    "MMC": mmc_loss, "MMC-IMAGE": mmc_image_loss, "RANKING": ranking_loss, "RANKING-MEAN": normalised_ranking_loss
 }  # fmt: skip
 FOCUSED: dict[str, Callable[..., Tensor]] = {"ASL": asl_loss, "ASL-PLAIN": plain_asl_loss}  # these take SOLVER.GAMMA_*
 

@@ -17,7 +17,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
-from model.compared.build import build_ml_decoder
+from model.compared.build import build_biam, build_mkt, build_ml_decoder
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -142,6 +142,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "ram-windows": partial(build_ram, kind=WindowedRAM),
     "zero-shot": build_zero_shot,
     "ml-decoder": build_ml_decoder,
+    "biam": build_biam,
+    "mkt": build_mkt,
 }
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 

@@ -1,6 +1,6 @@
 """The compared methods from the configuration, whose only readers in this folder are the functions of this file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from yacs.config import CfgNode
 
@@ -8,10 +8,13 @@ from clip.image import ImageTrunk
 from clip.load import ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_summed_asl
+from model.compared.biam import BiAM, BiAMHead
+from model.compared.mkt import MKT, VisionTail
 from model.compared.ml_decoder import LabelDecoder, MLDecoder
+from model.compared.template_words import TemplateWords
 from model.method import ModelError
 
-__all__ = ["build_ml_decoder"]
+__all__ = ["build_biam", "build_mkt", "build_ml_decoder"]
 
 ML_DECODER_SMALLEST = 1e-8  # probability at which the logarithms of ML-Decoder's loss end
 
@@ -47,12 +50,85 @@ def _check_ml_decoder(cfg: CfgNode) -> None:
     """Refuses sizes that no decoder can have."""
     width, heads = cfg.MODEL.ML_DECODER.WIDTH, cfg.MODEL.ML_DECODER.HEADS
     hidden, dropout = cfg.MODEL.ML_DECODER.HIDDEN, cfg.MODEL.ML_DECODER.DROPOUT
-    rules = (
-        ("HEADS", heads, heads >= 1, "at least 1"),
-        ("WIDTH", width, width >= 1 and width % max(heads, 1) == 0, f"a positive multiple of the {heads} heads"),
-        ("HIDDEN", hidden, hidden >= 1, "at least 1"),
-        ("DROPOUT", dropout, 0 <= dropout < 1, "in [0, 1)"),
+    _refuse_impossible((
+        ("ML_DECODER.HEADS", heads, heads >= 1, "at least 1"),
+        ("ML_DECODER.WIDTH", width, width >= 1 and width % max(heads, 1) == 0,
+         f"a positive multiple of the {heads} heads"),
+        ("ML_DECODER.HIDDEN", hidden, hidden >= 1, "at least 1"),
+        ("ML_DECODER.DROPOUT", dropout, 0 <= dropout < 1, "in [0, 1)"),
+    ))  # fmt: skip
+
+
+def build_biam(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> BiAM:  # fmt: skip
+    """BiAM; see `model.build.build_method`."""
+    channels, heads, top_k = cfg.MODEL.BIAM.CHANNELS, cfg.MODEL.BIAM.HEADS, cfg.MODEL.BIAM.TOP_K
+    regions, divisible = _fewest_regions(cfg, towers), 1 <= heads <= channels and channels % heads == 0
+    _refuse_impossible((
+        ("BIAM.HEADS", heads, heads >= 1, "at least 1"),
+        ("BIAM.CHANNELS", channels, divisible, f"a multiple of the {heads} heads"),
+        ("BIAM.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
+    ))  # fmt: skip
+    trunk = ImageTrunk(
+        towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
     )
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
+    head = BiAMHead(
+        map_width=trunk.width, global_width=text.joint_width, label_width=text.joint_width, channels=channels,
+        heads=heads, top_k=top_k,
+    )  # fmt: skip
+    return BiAM(trunk=trunk, text=text, head=head, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+
+def build_mkt(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> MKT:  # fmt: skip
+    """Either stage of MKT; see `model.build.build_method`. The towers stay as they are: what is trained is copied."""
+    depth = len(towers.visual.transformer.resblocks)
+    _check_mkt(cfg, depth=depth, regions=_fewest_regions(cfg, towers))
+    count = cfg.MODEL.MKT.BLOCKS
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.MKT.TEMPLATE, prompted=(0,), texts=texts)
+    return MKT(
+        trunk=ImageTrunk(
+            towers.visual, adapted=range(depth - count, depth), saa_blocks=(), ladder_factor=1.0, ladder_start=0,
+            positions=cfg.MODEL.POSITIONS,
+        ),
+        text=text,
+        tail=VisionTail(towers.visual, count),
+        words=TemplateWords(text),
+        stage=cfg.MODEL.MKT.STAGE,
+        top_k=cfg.MODEL.MKT.TOP_K,
+        distillation=cfg.MODEL.MKT.DISTILLATION,
+        lr=cfg.SOLVER.BASE_LR,
+        layer_decay=cfg.MODEL.MKT.LAYER_DECAY,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+    )  # fmt: skip
+
+
+def _check_mkt(cfg: CfgNode, *, depth: int, regions: int) -> None:
+    stage, blocks, top_k = cfg.MODEL.MKT.STAGE, cfg.MODEL.MKT.BLOCKS, cfg.MODEL.MKT.TOP_K
+    template, distillation, decay = cfg.MODEL.MKT.TEMPLATE, cfg.MODEL.MKT.DISTILLATION, cfg.MODEL.MKT.LAYER_DECAY
+    one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
+    _refuse_impossible((
+        ("MKT.STAGE", stage, stage in (1, 2), "1 or 2"),
+        ("MKT.BLOCKS", blocks, 1 <= blocks <= depth, f"between 1 and the {depth} blocks of the image tower"),
+        ("MKT.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
+        ("MKT.TEMPLATE", template, one_place, "a text with one {} for the label"),
+        ("MKT.DISTILLATION", distillation, distillation >= 0, "at least 0"),
+        ("MKT.LAYER_DECAY", decay, 0 < decay <= 1, "above 0 and at most 1"),
+    ))  # fmt: skip
+
+
+def _fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
+    """Patches of the smaller of training and test images."""
+    rows, columns = towers.visual.patch_size
+    sizes = (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST)
+    return min((height // rows) * (width // columns) for height, width in sizes)
+
+
+def _refuse_impossible(rules: Iterable[tuple[str, object, bool, str]]) -> None:
+    """Refuses the first value that does not hold: key below MODEL, value, whether it holds, and what is wanted."""
     for key, value, holds, wanted in rules:
         if not holds:
-            raise ModelError(f"MODEL.ML_DECODER.{key} must be {wanted}, not {value!r}")
+            raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")

@@ -8,6 +8,7 @@ from loss import (
     build_loss,
     mmc_image_loss,
     mmc_loss,
+    normalised_ranking_loss,
     plain_asl_loss,
     ranking_loss,
     summed_asl_loss,
@@ -22,7 +23,10 @@ def test_mmc_is_the_default():
     assert build_loss(load_config()) is mmc_loss
 
 
-@pytest.mark.parametrize(("kind", "function"), [("MMC-IMAGE", mmc_image_loss), ("RANKING", ranking_loss)])
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [("MMC-IMAGE", mmc_image_loss), ("RANKING", ranking_loss), ("RANKING-MEAN", normalised_ranking_loss)],
+)
 def test_losses_without_settings_are_chosen_by_name(kind, function):
     assert build_loss(load_config(overrides=["MODEL.LOSS_TYPE", kind])) is function
 
@@ -45,7 +49,7 @@ def test_asl_obeys_each_of_its_keys(kind, function, key, argument):
     [
         (
             ["MODEL.LOSS_TYPE", "BCE"],
-            "MODEL.LOSS_TYPE must be one of MMC, MMC-IMAGE, RANKING, ASL, ASL-PLAIN, not 'BCE'",
+            "MODEL.LOSS_TYPE must be one of MMC, MMC-IMAGE, RANKING, RANKING-MEAN, ASL, ASL-PLAIN, not 'BCE'",
         ),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_NEG", "-1.0"], "SOLVER.GAMMA_NEG must be at least 0, not -1.0"),
         (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_POS", "-1.0"], "SOLVER.GAMMA_POS must be at least 0, not -1.0"),

@@ -1,0 +1,83 @@
+"""Trained embeddings of the words that the texts of all labels share; names keep their frozen ones (stage 2 of MKT).
+
+    start  There  is  a  traffic  light  in  the  scene  end
+    trained-----------                   -------------------
+
+A label that has a text of its own in the place of the template shares with it what both begin and end with, at least
+the marks of start and end.
+
+C labels, T tokens, R different words of the template, W trunk width, D joint width.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.blocks import run_block
+from clip.text import TextEncoder
+
+__all__ = ["TemplateWords"]
+
+
+class TemplateWords(nn.Module):
+    """Token embeddings of the template's words, start and end included, to be trained: (R, W).
+
+    Where the name stands is seen from what the template makes of two names.
+
+    Args:
+        text: the text tower, which is not changed, with the template; `prompted=(0,)`.
+    """
+
+    def __init__(self, text: TextEncoder) -> None:
+        super().__init__()
+        assert text.fork == 0, "the text tower keeps nothing in front of its first block"
+        first, second = (_written(row) for row in text.tokenize([text.template.format(n) for n in ("dog", "cat")]))
+        self.before, self.after = _shared(first, second), _shared(first[::-1], second[::-1])  # the latter from the end
+        self.ids = sorted({*self.before, *self.after})
+        self.rows = nn.Parameter(text.text.token_embedding.weight.detach()[self.ids].clone())
+        self._kept: tuple[tuple[str, ...], Tensor] | None = None
+
+    def forward(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
+        """Label features (C, D), not normalised.
+
+        Args:
+            text: as above; with 0 among its prompted blocks, it keeps what enters the first one.
+            names: of the labels.
+        """
+        x, ends, _ = text.prefix(names)  # (C, T, W)
+        places = self.places(text, names)[:, : x.shape[1]].to(x.device)
+        words = F.embedding(places.clamp(min=0), self.rows) + text.text.positional_embedding[: x.shape[1]]
+        x = torch.where((places >= 0)[..., None], words, x)
+        for block in text.blocks:
+            x = run_block(block, x, causal=True)
+        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
+        return text.text.ln_final(last) @ text.text.text_projection
+
+    def places(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
+        """Which row each token of the labels' texts is: (C, context), int64, on the CPU; -1 for tokens of names.
+
+        Kept for the latest list of names.
+        """
+        if self._kept is None or self._kept[0] != tuple(names):
+            tokens = text.tokens(names)
+            places = torch.full_like(tokens, -1)
+            for place, row in zip(places, tokens, strict=True):
+                ids = _written(row)
+                begins, ends = len(_shared(ids, self.before)), len(_shared(ids[::-1], self.after))
+                for index in (*range(begins), *range(len(ids) - ends, len(ids))):
+                    place[index] = self.ids.index(ids[index])
+            self._kept = (tuple(names), places)
+        return self._kept[1]
+
+
+def _written(tokens: Tensor) -> list[int]:
+    """Token ids up to and with the end of the text, which has the largest id."""
+    return tokens[: int(tokens.argmax()) + 1].tolist()
+
+
+def _shared(first: Iterable[int], second: Iterable[int]) -> list[int]:
+    """What two texts have in common at their beginning."""
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
