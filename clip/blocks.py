@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend", "project_qkv", "run_block", "self_aware_attention"]
+__all__ = ["attend", "project_qkv", "run_block", "run_block_on_values", "self_aware_attention"]
 
 Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker takes for any module or tensor
 
@@ -38,8 +38,16 @@ def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None
               causal: bool = False) -> Tensor:  # fmt: skip
     """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already."""
     q, k, v = project_qkv(block, x) if qkv is None else qkv
-    x = x + block.ls_1(block.attn.out_proj(attend(q, k, v, causal=causal)))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    return _with_mixed(block, x, attend(q, k, v, causal=causal))
+
+
+def run_block_on_values(block: Block, x: Tensor) -> Tensor:
+    """The block's output (B, N, W) where each token attends to itself alone, so to its own value.
+
+    What is left of the attention is W_o v + b_o; shortcut and MLP stay. Tokens depend on nothing but themselves.
+    """
+    _, _, v = project_qkv(block, x)
+    return _with_mixed(block, x, v.transpose(1, 2).flatten(2))
 
 
 def self_aware_attention(block: Block, v: Tensor) -> Tensor:
@@ -52,3 +60,9 @@ def self_aware_attention(block: Block, v: Tensor) -> Tensor:
         v: (B, h, N, d).
     """
     return block.attn.out_proj(attend(v, v, v))
+
+
+def _with_mixed(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The block behind its attention, which made `mixed` (B, N, W) of x (B, N, W)."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.blocks import project_qkv, run_block, self_aware_attention
+from clip.blocks import project_qkv, run_block, run_block_on_values, self_aware_attention
 
 __all__ = ["ImageTrunk", "TrunkFeatures", "TrunkState", "resize_positions"]
 
@@ -94,6 +94,18 @@ class ImageTrunk(nn.Module):
         for index in range(len(self.blocks)):
             x, _ = self._advance(index, x, needs_saa=False)
         return self.project(x[:, 0])
+
+    @torch.no_grad()
+    def dense_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The frozen CLIP's own features, global (B, D) and of the patches (B, N, D), neither normalised.
+
+        Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`).
+        """
+        x, _ = self._embed(images)
+        *earlier, last = self.blocks
+        for block in earlier:
+            x = run_block(block, x)
+        return self.project(run_block(last, x)[:, 0]), self.project(run_block_on_values(last, x[:, 1:]))
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""

@@ -57,6 +57,10 @@ _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; pape
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
 
+_C.MODEL.ZERO_SHOT = CfgNode()
+# Of MODEL.METHOD zero-shot: global, local (soft maximum over regions) or both. The row beside other methods is global.
+_C.MODEL.ZERO_SHOT.SCORE = "global"
+
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
 _C.INPUT.SIZE_TEST = (224, 224)

@@ -23,7 +23,7 @@ from model.method import Method, ModelError, Recipe
 from model.model import RAM
 from model.ot_solver import sinkhorn
 from model.pot_solver import Unbalanced, solve_with_pot
-from model.zero_shot import ZeroShotCLIP
+from model.zero_shot import TITLES, ZeroShotCLIP
 
 __all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
 
@@ -98,9 +98,16 @@ def build_ram(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping
 
 
 def build_zero_shot(
-    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+    cfg: CfgNode, towers: ClipTowers, *, texts: Mapping[str, str] = NO_TEXTS, score: str = "global"
 ) -> ZeroShotCLIP:  # fmt: skip
-    """Zero-shot CLIP, also the row beside every other method; see `build_method`."""
+    """Zero-shot CLIP, by its global feature the row beside every other method; see `build_method`.
+
+    Args:
+        cfg: the configuration.
+        towers: the frozen CLIP.
+        texts: of labels that do not take the template.
+        score: a key of `model.zero_shot.TITLES`.
+    """
     return ZeroShotCLIP(
         ImageTrunk(
             towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
@@ -109,7 +116,18 @@ def build_zero_shot(
         scale=towers.logit_scale,
         input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),
         clip_norm=(cfg.MODEL.CLIP_MEAN, cfg.MODEL.CLIP_STD),
+        score=score,
     )
+
+
+def _zero_shot(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> ZeroShotCLIP:  # fmt: skip
+    """Zero-shot CLIP as a method of its own, by whatever MODEL.ZERO_SHOT.SCORE says."""
+    score = cfg.MODEL.ZERO_SHOT.SCORE
+    if score not in TITLES:
+        raise ModelError(f"MODEL.ZERO_SHOT.SCORE must be one of {', '.join(TITLES)}, not {score!r}")
+    return build_zero_shot(cfg, towers, texts=texts, score=score)
 
 
 def _kcot(cfg: CfgNode, scale: float, *, presence: bool, teacher: bool) -> KCOT:
@@ -133,7 +151,7 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": build_zero_shot}
+METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": _zero_shot}
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher

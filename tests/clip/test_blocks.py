@@ -6,7 +6,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from clip.blocks import attend, project_qkv, run_block, self_aware_attention
+from clip.blocks import attend, project_qkv, run_block, run_block_on_values, self_aware_attention
 
 
 def block_of(width=48, heads=3, **settings):
@@ -61,6 +61,14 @@ def test_self_aware_attention_is_the_softmax_of_the_values_with_themselves():
     mixed = softmax(values @ values.swapaxes(2, 3) / np.sqrt(16)) @ values  # (2, 3, 7, 16)
     expected = mixed.transpose(0, 2, 1, 3).reshape(2, 7, 48) @ weight.T + bias
     np.testing.assert_allclose(self_aware_attention(block, v).detach().numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.3}])
+def test_a_block_on_values_is_one_in_which_each_token_sees_only_itself(settings):
+    block, x = block_of(**settings), tokens(2, 7, 48)
+    alone = torch.full((7, 7), float("-inf")).fill_diagonal_(0)
+    torch.testing.assert_close(run_block_on_values(block, x), block(x, attn_mask=alone), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run_block_on_values(block, x[:, 2:4]), run_block_on_values(block, x)[:, 2:4])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
