@@ -76,7 +76,7 @@ class ImageTrunk(nn.Module):
             images: (B, 3, H, W), normalised; sides are multiples of the patch size.
             teacher: whether `teacher_regions` follows.
         """
-        x, grid = self._embed(images)
+        x, grid = self.embed(images)
         student = frozen = x[:, 1:]
         for index in range(self.fork):
             student = self._started(index, x, student)
@@ -90,7 +90,7 @@ class ImageTrunk(nn.Module):
     @torch.no_grad()
     def global_features(self, images: Tensor) -> Tensor:
         """The frozen CLIP's own image features (B, D), not normalised; no local stream is computed."""
-        x, _ = self._embed(images)
+        x, _ = self.embed(images)
         for index in range(len(self.blocks)):
             x, _ = self._advance(index, x, needs_saa=False)
         return self.project(x[:, 0])
@@ -101,7 +101,7 @@ class ImageTrunk(nn.Module):
 
         Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`).
         """
-        x, _ = self._embed(images)
+        x, _ = self.embed(images)
         *earlier, last = self.blocks
         for block in earlier:
             x = run_block(block, x)
@@ -137,11 +137,7 @@ class ImageTrunk(nn.Module):
             frozen = frozen + saa
         return self.project(frozen)
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Tokens (..., W) in the joint space, (..., D), not normalised."""
-        return self.visual.ln_post(tokens) @ self.visual.proj
-
-    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens in front of the first block, (B, 1 + N, W), CLS first, and the grid of the patches."""
         visual = self.visual
         patches = visual.conv1(images)  # (B, W, rows, columns)
@@ -150,6 +146,10 @@ class ImageTrunk(nn.Module):
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
         return visual.ln_pre(x + positions), grid
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., W) in the joint space, (..., D), not normalised."""
+        return self.visual.ln_post(tokens) @ self.visual.proj
 
     def _started(self, index: int, x: Tensor, student: Tensor) -> Tensor:
         """The student's local stream in front of a block: anew from the block's input where it starts."""

@@ -15,7 +15,7 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
+_C.MODEL.METHOD = "ram"  # ram, zero-shot (CLIP as it is), or another of docs/methods.md, each with its file in methods/
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
@@ -60,6 +60,13 @@ _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in 
 _C.MODEL.ZERO_SHOT = CfgNode()
 # Of MODEL.METHOD zero-shot: global, local (soft maximum over regions) or both. The row beside other methods is global.
 _C.MODEL.ZERO_SHOT.SCORE = "global"
+
+_C.MODEL.TAGCLIP = CfgNode()
+_C.MODEL.TAGCLIP.TEMPLATES = "official"  # 85: ImageNet's 80 and five of scenes; or one, MODEL.TEMPLATE
+_C.MODEL.TAGCLIP.BACKGROUND = ()  # words beside the candidate labels, but for those that are candidates
+_C.MODEL.TAGCLIP.BLOCKS = 3  # in front of the last one, whose attention refines; official on COCO-Stuff: all 11
+_C.MODEL.TAGCLIP.VOTES = 1 / 3  # of all blocks, on each pair of patches
+_C.MODEL.TAGCLIP.THRESHOLD = 0.5  # of the refined map's range, to look at a label again; official on COCO-Stuff: 0.1
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

@@ -17,6 +17,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
+from model.compared.build import build_tagclip
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -151,8 +152,8 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": _zero_shot}
-UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
+METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": _zero_shot, "tagclip": build_tagclip}
+UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
     "kcot": partial(_kcot, presence=True, teacher=True),

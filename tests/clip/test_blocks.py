@@ -6,7 +6,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from clip.blocks import attend, project_qkv, run_block, run_block_on_values, self_aware_attention
+from clip.blocks import attend, attention_weights, project_qkv, run_block, run_block_on_values, self_aware_attention
 
 
 def block_of(width=48, heads=3, **settings):
@@ -36,6 +36,21 @@ def test_causal_block_equals_that_of_open_clip_under_its_mask():
     block, x = block_of(), tokens(2, 7, 48)
     mask = torch.full((7, 7), float("-inf")).triu_(1)
     torch.testing.assert_close(run_block(block, x, causal=True), block(x, attn_mask=mask), rtol=1e-4, atol=1e-5)
+
+
+def test_masked_block_equals_that_of_open_clip_with_infinities_for_what_is_hidden():
+    block, x = block_of(), tokens(2, 7, 48)
+    sees = (tokens(2, 1, 7, 7, seed=3) > 0) | torch.eye(7, dtype=torch.bool)
+    for image in range(2):
+        hidden = torch.zeros(7, 7).masked_fill(~sees[image, 0], float("-inf"))
+        expected = block(x[image : image + 1], attn_mask=hidden)
+        torch.testing.assert_close(run_block(block, x, mask=sees)[image : image + 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_weights_are_those_of_torchs_own_attention():
+    block, x = block_of(), tokens(2, 7, 48)
+    normed = block.ln_1(x)
+    torch.testing.assert_close(attention_weights(block, x), block.attn(normed, normed, normed)[1])
 
 
 def test_given_projections_are_used_instead_of_those_of_x():
