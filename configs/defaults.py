@@ -68,6 +68,12 @@ _C.MODEL.TAGCLIP.BLOCKS = 3  # in front of the last one, whose attention refines
 _C.MODEL.TAGCLIP.VOTES = 1 / 3  # of all blocks, on each pair of patches
 _C.MODEL.TAGCLIP.THRESHOLD = 0.5  # of the refined map's range, to look at a label again; official on COCO-Stuff: 0.1
 
+_C.MODEL.COMC = CfgNode()
+_C.MODEL.COMC.SENTENCES = 40000  # with one to five labels, beside 89 for each single label
+_C.MODEL.COMC.BATCH = 512  # sentences of a training step
+_C.MODEL.COMC.NOISE = 0.1  # standard deviation, on each coordinate of a sentence's normalised feature
+_C.MODEL.COMC.MIX = 0.3  # weight of an image feature's projection into the space of texts
+
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
 _C.INPUT.SIZE_TEST = (224, 224)

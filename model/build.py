@@ -1,7 +1,8 @@
 """Methods and matchers from the configuration, whose only readers here are the functions of this file.
 
 `METHODS` and `MATCHERS` are the tables that MODEL.METHOD and MODEL.MATCHER choose from; entering a function adds one
-(`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too.
+(`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too,
+those of methods whose labels are fixed in training in `FIXED_LABELS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
-from model.compared.build import build_tagclip
+from model.compared.build import build_comc, build_tagclip
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -26,7 +27,10 @@ from model.ot_solver import sinkhorn
 from model.pot_solver import Unbalanced, solve_with_pot
 from model.zero_shot import TITLES, ZeroShotCLIP
 
-__all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
+__all__ = [
+    "FIXED_LABELS", "MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot",
+    "load_towers",
+]  # fmt: skip
 
 Chosen = TypeVar("Chosen")
 
@@ -39,7 +43,9 @@ def load_towers(cfg: CfgNode) -> ClipTowers:
     return towers
 
 
-def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> Method:
+def build_method(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, labels: Sequence[str] = ()
+) -> Method:
     """The configured method around the given towers; what is trained is drawn from torch's global random state.
 
     Args:
@@ -47,12 +53,15 @@ def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapp
         towers: the frozen CLIP.
         seen: number of seen labels; 0: not known.
         texts: of labels that do not take the template.
+        labels: all that the method will be asked for, seen and unseen; given on to methods in `FIXED_LABELS` only.
 
     Raises:
         ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
         loss.build.LossError: likewise, for the loss.
     """
-    return _chosen(METHODS, cfg.MODEL.METHOD, "METHOD")(cfg, towers, seen=seen, texts=texts)
+    name = cfg.MODEL.METHOD
+    known = {"labels": labels} if name in FIXED_LABELS else {}
+    return _chosen(METHODS, name, "METHOD")(cfg, towers, seen=seen, texts=texts, **known)
 
 
 def build_ram(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
@@ -152,8 +161,11 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
     )
 
 
-METHODS: dict[str, Callable[..., Method]] = {"ram": build_ram, "zero-shot": _zero_shot, "tagclip": build_tagclip}
+METHODS: dict[str, Callable[..., Method]] = {
+    "ram": build_ram, "zero-shot": _zero_shot, "tagclip": build_tagclip, "comc": build_comc
+}  # fmt: skip
 UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
+FIXED_LABELS = {"comc"}  # those that can be asked for no other labels than were named when they were built
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
     "kcot": partial(_kcot, presence=True, teacher=True),

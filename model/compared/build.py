@@ -1,6 +1,6 @@
 """The compared methods from the configuration, whose only reader in this folder this is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yacs.config import CfgNode
@@ -8,10 +8,12 @@ from yacs.config import CfgNode
 from clip.image import ImageTrunk
 from clip.load import IMAGENET_TEMPLATES, ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
+from loss.build import build_loss
+from model.compared.comc import CoMC
 from model.compared.tagclip import SCENE_TEMPLATES, TagCLIP
 from model.method import ModelError
 
-__all__ = ["build_tagclip"]
+__all__ = ["build_comc", "build_tagclip"]
 
 
 def build_tagclip(
@@ -36,6 +38,38 @@ def build_tagclip(
         blocks=blocks,
         votes=votes,
         threshold=threshold,
+    )
+
+
+def build_comc(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS,  # noqa: ARG001
+    labels: Sequence[str] = (),
+) -> CoMC:  # fmt: skip
+    """CoMC for a fixed set of `labels`, seen and unseen; see `model.build.build_method`."""
+    if not labels:
+        raise ModelError("MODEL.METHOD comc classifies labels that are fixed in training, and none are known here")
+    sentences, batch = cfg.MODEL.COMC.SENTENCES, cfg.MODEL.COMC.BATCH
+    noise, mix = cfg.MODEL.COMC.NOISE, cfg.MODEL.COMC.MIX
+    _require(
+        ("COMC.SENTENCES", sentences, sentences >= 0, "at least 0"),
+        ("COMC.BATCH", batch, batch >= 1, "at least 1"),
+        ("COMC.NOISE", noise, noise >= 0, "at least 0"),
+        ("COMC.MIX", mix, 0 <= mix <= 1, "between 0 and 1"),
+    )
+    return CoMC(
+        trunk=_frozen_trunk(cfg, towers),
+        text=_frozen_text(cfg, towers, texts),
+        scale=towers.logit_scale,
+        labels=labels,
+        templates=IMAGENET_TEMPLATES,
+        sentences=sentences,
+        seed=cfg.SOLVER.SEED,
+        batch=batch,
+        noise=noise,
+        mix=mix,
+        loss=build_loss(cfg),
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
     )
 
 
