@@ -14,6 +14,8 @@ from engine.state import load_state
 from loss import ranking_loss
 from model import ModelError, build_method
 from model.compared.comc import drawn_sentences, joined, single_sentences
+from tagging.build import build as build_tagger
+from tagging.portable import parts_of
 
 LABELS = ("cat", "traffic light", "dog", "kite")
 FILES = ["configs/tiny.yml", "configs/methods/comc.yml"]
@@ -206,6 +208,15 @@ def test_it_is_trained_and_tested_on_seen_and_unseen_labels(benchmark, train_scr
     results = json.loads((newest_run(run / "test", "results.json") / "results.json").read_text())["results"]
     assert list(results) == ["zero-shot CLIP", "CoMC"]
     assert set(results["CoMC"]) == {"ZSL", "GZSL"}
+
+
+def test_a_tagger_asks_the_labels_of_its_checkpoint(benchmark, train_script):
+    train_script.train(config(benchmark), None)
+    (run,) = benchmark.runs.iterdir()
+    state = load_state(run / "checkpoint.pth")
+    method = build_tagger(parts_of(state)).method
+    assert method.labels == (*state.seen, *state.unseen)
+    assert torch.equal(method.classifier.weight, state.model["classifier.weight"])
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(benchmark, train_script, monkeypatch):
