@@ -66,7 +66,8 @@ class Run:
         assert self.splits.train is not None  # only an evaluation does without
         self.texts, self.images = dict(self.splits.texts), fingerprint(self.splits.train)
         seen = len(self.vocabulary.seen)
-        self.model = build_method(cfg, towers, seen=seen, texts=self.texts).to(self.device)
+        labels = self.vocabulary.all
+        self.model = build_method(cfg, towers, seen=seen, texts=self.texts, labels=labels).to(self.device)
         self.zero_shot = build_zero_shot(cfg, towers, texts=self.texts).to(self.device)
         if not self.model.groups():
             raise ModelError(f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to train: test it with test.py")

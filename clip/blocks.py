@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend", "project_qkv", "run_block", "self_aware_attention"]
+__all__ = ["attend", "attention_weights", "project_qkv", "run_block", "run_block_on_values", "self_aware_attention"]
 
 Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker takes for any module or tensor
 
@@ -23,23 +23,49 @@ def project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4))  # (3, B, h, N, d)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W).
+
+    Args:
+        q: (B, h, N, d), and k, v likewise.
+        k: with as many keys as values.
+        v: what is mixed.
+        causal: whether a token sees only those in front of it, and itself.
+        mask: boolean, (B, 1, N, N) or what becomes that by broadcasting, True where a query sees a key; not with
+            `causal`.
+    """
     if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
         # On CPUs the backward pass of half-precision attention is ten times slower than float32's.
         with torch.autocast("cpu", enabled=False):
-            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal)
+            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, is_causal=causal)
     else:
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 
+def attention_weights(block: Block, x: Tensor) -> Tensor:
+    """What each token of x (B, N, W) looks at in the block, mean over its heads: (B, N, N), rows sum to 1."""
+    q, k, _ = project_qkv(block, x)
+    return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1).mean(1)
+
+
 def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None = None, *,
-              causal: bool = False) -> Tensor:  # fmt: skip
-    """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already."""
+              causal: bool = False, mask: Tensor | None = None) -> Tensor:  # fmt: skip
+    """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already.
+
+    `causal` and `mask` are those of `attend`.
+    """
     q, k, v = project_qkv(block, x) if qkv is None else qkv
-    x = x + block.ls_1(block.attn.out_proj(attend(q, k, v, causal=causal)))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    return _with_mixed(block, x, attend(q, k, v, causal=causal, mask=mask))
+
+
+def run_block_on_values(block: Block, x: Tensor) -> Tensor:
+    """The block's output (B, N, W) where each token attends to itself alone, so to its own value.
+
+    What is left of the attention is W_o v + b_o; shortcut and MLP stay. Tokens depend on nothing but themselves.
+    """
+    _, _, v = project_qkv(block, x)
+    return _with_mixed(block, x, v.transpose(1, 2).flatten(2))
 
 
 def self_aware_attention(block: Block, v: Tensor) -> Tensor:
@@ -52,3 +78,9 @@ def self_aware_attention(block: Block, v: Tensor) -> Tensor:
         v: (B, h, N, d).
     """
     return block.attn.out_proj(attend(v, v, v))
+
+
+def _with_mixed(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The block behind its attention, which made `mixed` (B, N, W) of x (B, N, W)."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.blocks import project_qkv, run_block, self_aware_attention
+from clip.blocks import project_qkv, run_block, run_block_on_values, self_aware_attention
 
 __all__ = ["ImageTrunk", "TrunkFeatures", "TrunkState", "resize_positions"]
 
@@ -76,7 +76,7 @@ class ImageTrunk(nn.Module):
             images: (B, 3, H, W), normalised; sides are multiples of the patch size.
             teacher: whether `teacher_regions` follows.
         """
-        x, grid = self._embed(images)
+        x, grid = self.embed(images)
         student = frozen = x[:, 1:]
         for index in range(self.fork):
             student = self._started(index, x, student)
@@ -90,10 +90,22 @@ class ImageTrunk(nn.Module):
     @torch.no_grad()
     def global_features(self, images: Tensor) -> Tensor:
         """The frozen CLIP's own image features (B, D), not normalised; no local stream is computed."""
-        x, _ = self._embed(images)
+        x, _ = self.embed(images)
         for index in range(len(self.blocks)):
             x, _ = self._advance(index, x, needs_saa=False)
         return self.project(x[:, 0])
+
+    @torch.no_grad()
+    def dense_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The frozen CLIP's own features, global (B, D) and of the patches (B, N, D), neither normalised.
+
+        Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`).
+        """
+        x, _ = self.embed(images)
+        *earlier, last = self.blocks
+        for block in earlier:
+            x = run_block(block, x)
+        return self.project(run_block(last, x)[:, 0]), self.project(run_block_on_values(last, x[:, 1:]))
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""
@@ -125,11 +137,7 @@ class ImageTrunk(nn.Module):
             frozen = frozen + saa
         return self.project(frozen)
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Tokens (..., W) in the joint space, (..., D), not normalised."""
-        return self.visual.ln_post(tokens) @ self.visual.proj
-
-    def _embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Tokens in front of the first block, (B, 1 + N, W), CLS first, and the grid of the patches."""
         visual = self.visual
         patches = visual.conv1(images)  # (B, W, rows, columns)
@@ -138,6 +146,10 @@ class ImageTrunk(nn.Module):
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], 1)
         positions = resize_positions(visual.positional_embedding, visual.grid_size, grid, self.positions)
         return visual.ln_pre(x + positions), grid
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., W) in the joint space, (..., D), not normalised."""
+        return self.visual.ln_post(tokens) @ self.visual.proj
 
     def _started(self, index: int, x: Tensor, student: Tensor) -> Tensor:
         """The student's local stream in front of a block: anew from the block's input where it starts."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
 from errors import UserError
 
-__all__ = ["ClipTowers", "TextError", "WeightsError", "load_clip"]
+__all__ = ["IMAGENET_TEMPLATES", "ClipTowers", "TextError", "WeightsError", "load_clip"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY, END_OF_TEXT = 49408, 49407  # of CLIP's byte-pair encoding
@@ -37,6 +37,9 @@ PUBLISHED = {  # by OpenAI: name -> URL, with the SHA-256 as last folder
     for url in (open_clip.get_pretrained_url(model, "openai") for model in open_clip.list_openai_models())
     if "openaipublic" in url
 }
+
+# OpenAI's 80 texts around a label for ImageNet, each with one {}.
+IMAGENET_TEMPLATES: tuple[str, ...] = tuple(fill("{}") for fill in open_clip.OPENAI_IMAGENET_TEMPLATES)
 
 open_clip.add_model_config(ROOT / "clip" / "architectures")
 

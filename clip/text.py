@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.blocks import run_block
@@ -20,6 +21,7 @@ __all__ = ["NO_TEXTS", "Prefix", "TextEncoder"]
 
 NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 KEPT_LISTS = 8  # label lists whose constants are kept
+TOGETHER = 512  # texts that are computed at once where they may be many
 
 
 class Prefix(NamedTuple):
@@ -80,7 +82,7 @@ class TextEncoder(nn.Module):
         device = self.text.positional_embedding.device
         key = (tuple(names), device)
         if key not in self._kept:
-            self._kept[key] = self._encode_prefix(names, device)
+            self._kept[key] = self._encode_prefix(self.tokens(names).to(device))
             if len(self._kept) > KEPT_LISTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -90,11 +92,24 @@ class TextEncoder(nn.Module):
         """What the tower reads of the names: (C, context), int64, on the CPU."""
         return self.tokenize([self.texts.get(name) or self.template.format(name) for name in names])
 
+    def features(self, texts: Sequence[str]) -> Tensor:
+        """Features (C, D) of whole texts by the frozen tower without prompts, not normalised; nothing of it is kept."""
+        device = self.text.positional_embedding.device
+        batches = (texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER))
+        return torch.cat([self._encode_prefix(self.tokenize(list(batch)).to(device)).plain for batch in batches])
+
+    def averaged(self, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """Features (C, D) of the names over several templates: each normalised, their mean, that normalised.
+
+        A name with a text of its own has that text in the place of all templates.
+        """
+        filled = ([self.texts.get(name) or template.format(name) for name in names] for template in templates)
+        return F.normalize(torch.stack([F.normalize(self.features(texts), dim=-1) for texts in filled]).mean(0), dim=-1)
+
     @torch.no_grad()
-    def _encode_prefix(self, names: Sequence[str], device: torch.device) -> Prefix:
+    def _encode_prefix(self, tokens: Tensor) -> Prefix:
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
-        with torch.autocast(device.type, enabled=False):
-            tokens = self.tokens(names).to(device)
+        with torch.autocast(tokens.device.type, enabled=False):
             ends = tokens.argmax(-1)  # end-of-text has the largest id
             tokens = tokens[:, : int(ends.max()) + 1]
             x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]

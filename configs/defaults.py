@@ -78,6 +78,23 @@ _C.MODEL.MKT.TEMPLATE = "There is a {} in the scene"  # becomes the text of a la
 _C.MODEL.MKT.DISTILLATION = 1.0  # weight of the distance to the frozen CLIP in stage 1
 _C.MODEL.MKT.LAYER_DECAY = 0.65  # factor of the rate from a block to the one before it in stage 1
 
+_C.MODEL.ZERO_SHOT = CfgNode()
+# Of MODEL.METHOD zero-shot: global, local (soft maximum over regions) or both. The row beside other methods is global.
+_C.MODEL.ZERO_SHOT.SCORE = "global"
+
+_C.MODEL.TAGCLIP = CfgNode()
+_C.MODEL.TAGCLIP.TEMPLATES = "official"  # 85: ImageNet's 80 and five of scenes; or one, MODEL.TEMPLATE
+_C.MODEL.TAGCLIP.BACKGROUND = ()  # words beside the candidate labels, but for those that are candidates
+_C.MODEL.TAGCLIP.BLOCKS = 3  # in front of the last one, whose attention refines; official on COCO-Stuff: all 11
+_C.MODEL.TAGCLIP.VOTES = 1 / 3  # of all blocks, on each pair of patches
+_C.MODEL.TAGCLIP.THRESHOLD = 0.5  # of the refined map's range, to look at a label again; official on COCO-Stuff: 0.1
+
+_C.MODEL.COMC = CfgNode()
+_C.MODEL.COMC.SENTENCES = 40000  # with one to five labels, beside 89 for each single label
+_C.MODEL.COMC.BATCH = 512  # sentences of a training step
+_C.MODEL.COMC.NOISE = 0.1  # standard deviation, on each coordinate of a sentence's normalised feature
+_C.MODEL.COMC.MIX = 0.3  # weight of an image feature's projection into the space of texts
+
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width
 _C.INPUT.SIZE_TEST = (224, 224)

@@ -2,13 +2,23 @@
 
 from typing import Any
 
-from model.build import MATCHERS, METHODS, UNTRAINED, block_indices, build_method, build_zero_shot, load_towers
+from model.build import (
+    FIXED_LABELS,
+    MATCHERS,
+    METHODS,
+    UNTRAINED,
+    block_indices,
+    build_method,
+    build_zero_shot,
+    load_towers,
+)
 from model.method import Group, Method, ModelError, Recipe
 from model.model import RAM, Labels, Recognition
 from model.windows import WindowedRAM
 from model.zero_shot import ZeroShotCLIP
 
 __all__ = [  # noqa: F822 - Tagger comes from __getattr__
+    "FIXED_LABELS",
     "MATCHERS",
     "METHODS",
     "RAM",

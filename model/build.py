@@ -1,7 +1,8 @@
 """Methods and matchers from the configuration, whose only readers here are the functions of this file.
 
 `METHODS` and `MATCHERS` are the tables that MODEL.METHOD and MODEL.MATCHER choose from; entering a function adds one
-(`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too.
+(`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too,
+those of methods whose labels are fixed in training in `FIXED_LABELS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
-from model.compared.build import build_biam, build_mkt, build_ml_decoder
+from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
 from model.kcot import KCOT, teacher_assignment
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
@@ -25,9 +26,12 @@ from model.model import RAM
 from model.ot_solver import sinkhorn
 from model.pot_solver import Unbalanced, solve_with_pot
 from model.windows import WindowedRAM
-from model.zero_shot import ZeroShotCLIP
+from model.zero_shot import TITLES, ZeroShotCLIP
 
-__all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
+__all__ = [
+    "FIXED_LABELS", "MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot",
+    "load_towers",
+]  # fmt: skip
 
 Chosen = TypeVar("Chosen")
 
@@ -40,7 +44,9 @@ def load_towers(cfg: CfgNode) -> ClipTowers:
     return towers
 
 
-def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> Method:
+def build_method(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, labels: Sequence[str] = ()
+) -> Method:
     """The configured method around the given towers; what is trained is drawn from torch's global random state.
 
     Args:
@@ -48,12 +54,15 @@ def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapp
         towers: the frozen CLIP.
         seen: number of seen labels; 0: not known.
         texts: of labels that do not take the template.
+        labels: all that the method will be asked for, seen and unseen; given on to methods in `FIXED_LABELS` only.
 
     Raises:
         ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
         loss.build.LossError: likewise, for the loss.
     """
-    return _chosen(METHODS, cfg.MODEL.METHOD, "METHOD")(cfg, towers, seen=seen, texts=texts)
+    name = cfg.MODEL.METHOD
+    known = {"labels": labels} if name in FIXED_LABELS else {}
+    return _chosen(METHODS, name, "METHOD")(cfg, towers, seen=seen, texts=texts, **known)
 
 
 def build_ram(
@@ -102,9 +111,16 @@ def build_ram(
 
 
 def build_zero_shot(
-    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+    cfg: CfgNode, towers: ClipTowers, *, texts: Mapping[str, str] = NO_TEXTS, score: str = "global"
 ) -> ZeroShotCLIP:  # fmt: skip
-    """Zero-shot CLIP, also the row beside every other method; see `build_method`."""
+    """Zero-shot CLIP, by its global feature the row beside every other method; see `build_method`.
+
+    Args:
+        cfg: the configuration.
+        towers: the frozen CLIP.
+        texts: of labels that do not take the template.
+        score: a key of `model.zero_shot.TITLES`.
+    """
     return ZeroShotCLIP(
         ImageTrunk(
             towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
@@ -113,7 +129,18 @@ def build_zero_shot(
         scale=towers.logit_scale,
         input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),
         clip_norm=(cfg.MODEL.CLIP_MEAN, cfg.MODEL.CLIP_STD),
+        score=score,
     )
+
+
+def _zero_shot(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> ZeroShotCLIP:  # fmt: skip
+    """Zero-shot CLIP as a method of its own, by whatever MODEL.ZERO_SHOT.SCORE says."""
+    score = cfg.MODEL.ZERO_SHOT.SCORE
+    if score not in TITLES:
+        raise ModelError(f"MODEL.ZERO_SHOT.SCORE must be one of {', '.join(TITLES)}, not {score!r}")
+    return build_zero_shot(cfg, towers, texts=texts, score=score)
 
 
 def _kcot(cfg: CfgNode, scale: float, *, presence: bool, teacher: bool) -> KCOT:
@@ -140,12 +167,15 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
 METHODS: dict[str, Callable[..., Method]] = {
     "ram": build_ram,
     "ram-windows": partial(build_ram, kind=WindowedRAM),
-    "zero-shot": build_zero_shot,
+    "zero-shot": _zero_shot,
     "ml-decoder": build_ml_decoder,
     "biam": build_biam,
     "mkt": build_mkt,
+    "tagclip": build_tagclip,
+    "comc": build_comc,
 }
-UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
+UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
+FIXED_LABELS = {"comc"}  # those that can be asked for no other labels than were named when they were built
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
     "kcot": partial(_kcot, presence=True, teacher=True),

@@ -13,6 +13,9 @@ To add one, write a subclass of `Method` and a function from the configuration t
     from model.build import METHODS
     METHODS["mine"] = build_mine        # build_mine(cfg, towers, seen=..., texts=...) -> Method
 
+A method that can be asked for no other labels than were known when it was built stands in `FIXED_LABELS` too, and its
+function is given `labels=...`, the names of all, seen and unseen.
+
 `model/zero_shot.py` is the smallest example, `model/model.py` (RAM) the largest.
 
 B images, C labels.

@@ -1,4 +1,16 @@
-"""Zero-shot CLIP: the row that every method has to beat. Nothing is trained."""
+"""Zero-shot CLIP: the row that every method has to beat. Nothing is trained.
+
+The dense scores are those that TaI-DPT's code (Guo et al., CVPR 2023, github.com/guozix/TaI-DPT) has for a CLIP without
+training: with z_ij = s cos(region i, label j) and g_j = s cos(image, label j), s being CLIP's scale, 100 for OpenAI's,
+
+    local_j = sum_i softmax_i(z_ij) z_ij, a soft maximum over the regions;  both_j = (g_j + local_j) / 2
+
+What a region is has to be carried over from a ResNet, where the attention pool is the only attention: its value and
+output projections are applied to every position, without queries and keys. A ViT's counterpart is its last block with
+every token attending to itself alone, shortcut and MLP as they are, as in MaskCLIP (ECCV 2022) and TagCLIP (AAAI 2024).
+The patches as the last block leaves them are no such thing: they mix what they attend to, and the global feature, all
+that CLIP was trained on, is made from the values of the last block and not from them.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,17 +23,21 @@ from clip.image import ImageTrunk
 from clip.text import TextEncoder
 from model.method import Method
 
-__all__ = ["Ranking", "ZeroShotCLIP"]
+__all__ = ["TITLES", "Ranking", "ZeroShotCLIP", "soft_maximum"]
+
+TITLES = {  # by what scores are made from
+    "global": "zero-shot CLIP", "local": "zero-shot CLIP (local)", "both": "zero-shot CLIP (global and local)"
+}  # fmt: skip
 
 
 class Ranking(NamedTuple):
     """What zero-shot CLIP says of a batch of images."""
 
-    scores: Tensor  # (B, C), each row sums to 1
+    scores: Tensor  # (B, C); global: each row sums to 1; local and both: multiples of cosines
 
 
 class ZeroShotCLIP(Method):
-    """Scores by the cosine of the global image feature and the template text.
+    """Scores by the cosines of image features and the template text.
 
     Args:
         trunk: image tower, run without prompts.
@@ -29,9 +45,10 @@ class ZeroShotCLIP(Method):
         scale: CLIP's logit scale.
         input_norm: (mean, std) that images come with, on pixels in [0, 1].
         clip_norm: (mean, std) that the CLIP was trained with; images are brought to it.
+        score: what of: "global", the softmax of the scaled cosines over the labels; "local", the soft maximum over the
+            regions; "both", the mean of scaled cosines and soft maximum.
     """
 
-    title = "zero-shot CLIP"
     frozen = ("trunk", "text")
     gain: Tensor
     offset: Tensor
@@ -39,9 +56,10 @@ class ZeroShotCLIP(Method):
     def __init__(
         self, trunk: ImageTrunk, text: TextEncoder, *, scale: float,
         input_norm: tuple[Sequence[float], Sequence[float]], clip_norm: tuple[Sequence[float], Sequence[float]],
+        score: str = "global",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.trunk, self.text, self.scale = trunk, text, scale
+        self.trunk, self.text, self.scale, self.score, self.title = trunk, text, scale, score, TITLES[score]
         (mean, std), (clip_mean, clip_std) = (
             [torch.tensor(values)[:, None, None] for values in norm] for norm in (input_norm, clip_norm)
         )
@@ -56,5 +74,19 @@ class ZeroShotCLIP(Method):
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Ranking:  # noqa: ARG002
         """Scores of images (B, 3, H, W), normalised as the other methods get them."""
-        features = self.trunk.global_features(images * self.gain + self.offset)
-        return Ranking((self.scale * F.normalize(features.float(), dim=-1) @ labels.T).softmax(-1))
+        pixels = images * self.gain + self.offset
+        if self.score == "global":
+            return Ranking(self._logits(self.trunk.global_features(pixels), labels).softmax(-1))
+        features, regions = self.trunk.dense_features(pixels)
+        with torch.autocast(images.device.type, enabled=False):  # cosines times 100 are raw scores here
+            local = soft_maximum(self._logits(regions, labels))
+            return Ranking(local if self.score == "local" else (self._logits(features, labels) + local) / 2)
+
+    def _logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Scaled cosines (..., C) of features (..., D)."""
+        return self.scale * F.normalize(features.float(), dim=-1) @ labels.T
+
+
+def soft_maximum(logits: Tensor) -> Tensor:
+    """sum_i softmax_i(z_ij) z_ij of z (B, N, C): (B, C), between the mean and the maximum over i."""
+    return (logits.softmax(1) * logits).sum(1)

@@ -48,7 +48,8 @@ def build(parts: Parts, *, clip_weights: str | None = None) -> Built:
     towers = load_towers(cfg)
     if parts.clip and towers.identity != parts.clip:
         raise TaggerError(f"this tagger needs the CLIP {parts.clip}; the weights given are {towers.identity}")
-    method = build_method(cfg, towers, seen=len(parts.seen), texts=parts.texts)
+    labels = (*parts.seen, *parts.unseen)
+    method = build_method(cfg, towers, seen=len(parts.seen), texts=parts.texts, labels=labels)
     method.load_trained_state(parts.state)
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
     return Built(method.eval(), Preparation(partial(open_image, rotate=cfg.INPUT.EXIF_ROTATION), transform))

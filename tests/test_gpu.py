@@ -1,5 +1,7 @@
 """The model on a GPU, at every precision that is offered there."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -52,3 +54,23 @@ def test_plans_on_the_gpu_equal_those_of_the_cpu(reg):
     gpu = sinkhorn(*(t.to("cuda") for t in (cost, mu, nu)), reg=reg)
     cpu = sinkhorn(cost, mu, nu, reg=reg)
     torch.testing.assert_close(gpu.plan.cpu(), cpu.plan, rtol=1e-3, atol=1e-6)
+
+
+def scores(path, device):
+    """Of a compared method at its start, in evaluation, and a training step where there is something to train."""
+    cfg = load_config(["configs/tiny.yml", path], ["MODEL.COMC.SENTENCES", "8"])
+    towers = load_towers(cfg)
+    torch.manual_seed(0)
+    method = build_method(cfg, towers, seen=len(NAMES), labels=NAMES).to(device)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    if method.groups():
+        targets = TARGETS.to(device)
+        losses = method.train().losses(method(images, method.encode_labels(NAMES), targets), targets)
+        torch.stack(list(losses.values())).sum().backward()
+    with torch.no_grad():
+        return method.eval()(images, method.encode_labels(NAMES)).scores.cpu()
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/methods").glob("*.yml")), ids=lambda path: path.name)
+def test_a_compared_method_scores_alike_on_the_gpu_and_the_cpu(path):
+    torch.testing.assert_close(scores(path, "cuda"), scores(path, "cpu"), rtol=2e-3, atol=2e-3)

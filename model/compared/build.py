@@ -1,20 +1,22 @@
 """The compared methods from the configuration, whose only readers in this folder are the functions of this file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from yacs.config import CfgNode
 
 from clip.image import ImageTrunk
-from clip.load import ClipTowers
+from clip.load import IMAGENET_TEMPLATES, ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
-from loss.build import build_summed_asl
+from loss.build import build_loss, build_summed_asl
 from model.compared.biam import BiAM, BiAMHead
+from model.compared.comc import CoMC
 from model.compared.mkt import MKT, VisionTail
 from model.compared.ml_decoder import LabelDecoder, MLDecoder
+from model.compared.tagclip import SCENE_TEMPLATES, TagCLIP
 from model.compared.template_words import TemplateWords
 from model.method import ModelError
 
-__all__ = ["build_biam", "build_mkt", "build_ml_decoder"]
+__all__ = ["build_biam", "build_comc", "build_mkt", "build_ml_decoder", "build_tagclip"]
 
 ML_DECODER_SMALLEST = 1e-8  # probability at which the logarithms of ML-Decoder's loss end
 
@@ -24,10 +26,7 @@ def build_ml_decoder(
 ) -> MLDecoder:  # fmt: skip
     """ML-Decoder; see `model.build.build_method`."""
     _check_ml_decoder(cfg)
-    trunk = ImageTrunk(
-        towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
-    )
-    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
+    trunk, text = _frozen_trunk(cfg, towers), _frozen_text(cfg, towers, texts)
     return MLDecoder(
         trunk=trunk,
         text=text,
@@ -70,10 +69,7 @@ def build_biam(
         ("BIAM.CHANNELS", channels, divisible, f"a multiple of the {heads} heads"),
         ("BIAM.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
     ))  # fmt: skip
-    trunk = ImageTrunk(
-        towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
-    )
-    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
+    trunk, text = _frozen_trunk(cfg, towers), _frozen_text(cfg, towers, texts)
     head = BiAMHead(
         map_width=trunk.width, global_width=text.joint_width, label_width=text.joint_width, channels=channels,
         heads=heads, top_k=top_k,
@@ -118,6 +114,75 @@ def _check_mkt(cfg: CfgNode, *, depth: int, regions: int) -> None:
         ("MKT.DISTILLATION", distillation, distillation >= 0, "at least 0"),
         ("MKT.LAYER_DECAY", decay, 0 < decay <= 1, "above 0 and at most 1"),
     ))  # fmt: skip
+
+
+def build_tagclip(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
+) -> TagCLIP:  # fmt: skip
+    """TagCLIP; see `model.build.build_method`."""
+    kind, blocks = cfg.MODEL.TAGCLIP.TEMPLATES, cfg.MODEL.TAGCLIP.BLOCKS
+    votes, threshold = cfg.MODEL.TAGCLIP.VOTES, cfg.MODEL.TAGCLIP.THRESHOLD
+    templates = {"official": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES), "one": (cfg.MODEL.TEMPLATE,)}
+    _refuse_impossible((
+        ("TAGCLIP.TEMPLATES", kind, kind in templates, "official or one"),
+        ("TAGCLIP.BLOCKS", blocks, blocks >= 1, "at least 1"),
+        ("TAGCLIP.VOTES", votes, 0 <= votes <= 1, "between 0 and 1"),
+        ("TAGCLIP.THRESHOLD", threshold, 0 <= threshold <= 1, "between 0 and 1"),
+    ))  # fmt: skip
+    return TagCLIP(
+        trunk=_frozen_trunk(cfg, towers),
+        text=_frozen_text(cfg, towers, texts),
+        scale=towers.logit_scale,
+        templates=templates[kind],
+        background=cfg.MODEL.TAGCLIP.BACKGROUND,
+        blocks=blocks,
+        votes=votes,
+        threshold=threshold,
+    )
+
+
+def build_comc(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS,  # noqa: ARG001
+    labels: Sequence[str] = (),
+) -> CoMC:  # fmt: skip
+    """CoMC for a fixed set of `labels`, seen and unseen; see `model.build.build_method`."""
+    if not labels:
+        raise ModelError("MODEL.METHOD comc classifies labels that are fixed in training, and none are known here")
+    sentences, batch = cfg.MODEL.COMC.SENTENCES, cfg.MODEL.COMC.BATCH
+    noise, mix = cfg.MODEL.COMC.NOISE, cfg.MODEL.COMC.MIX
+    _refuse_impossible((
+        ("COMC.SENTENCES", sentences, sentences >= 0, "at least 0"),
+        ("COMC.BATCH", batch, batch >= 1, "at least 1"),
+        ("COMC.NOISE", noise, noise >= 0, "at least 0"),
+        ("COMC.MIX", mix, 0 <= mix <= 1, "between 0 and 1"),
+    ))  # fmt: skip
+    return CoMC(
+        trunk=_frozen_trunk(cfg, towers),
+        text=_frozen_text(cfg, towers, texts),
+        scale=towers.logit_scale,
+        labels=labels,
+        templates=IMAGENET_TEMPLATES,
+        sentences=sentences,
+        seed=cfg.SOLVER.SEED,
+        batch=batch,
+        noise=noise,
+        mix=mix,
+        loss=build_loss(cfg),
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+    )
+
+
+def _frozen_trunk(cfg: CfgNode, towers: ClipTowers) -> ImageTrunk:
+    """The image tower as it is."""
+    return ImageTrunk(
+        towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
+    )
+
+
+def _frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str]) -> TextEncoder:
+    """The text tower as it is."""
+    return TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
 
 
 def _fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:

@@ -6,7 +6,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from clip.blocks import attend, project_qkv, run_block, self_aware_attention
+from clip.blocks import attend, attention_weights, project_qkv, run_block, run_block_on_values, self_aware_attention
 
 
 def block_of(width=48, heads=3, **settings):
@@ -38,6 +38,21 @@ def test_causal_block_equals_that_of_open_clip_under_its_mask():
     torch.testing.assert_close(run_block(block, x, causal=True), block(x, attn_mask=mask), rtol=1e-4, atol=1e-5)
 
 
+def test_masked_block_equals_that_of_open_clip_with_infinities_for_what_is_hidden():
+    block, x = block_of(), tokens(2, 7, 48)
+    sees = (tokens(2, 1, 7, 7, seed=3) > 0) | torch.eye(7, dtype=torch.bool)
+    for image in range(2):
+        hidden = torch.zeros(7, 7).masked_fill(~sees[image, 0], float("-inf"))
+        expected = block(x[image : image + 1], attn_mask=hidden)
+        torch.testing.assert_close(run_block(block, x, mask=sees)[image : image + 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_weights_are_those_of_torchs_own_attention():
+    block, x = block_of(), tokens(2, 7, 48)
+    normed = block.ln_1(x)
+    torch.testing.assert_close(attention_weights(block, x), block.attn(normed, normed, normed)[1])
+
+
 def test_given_projections_are_used_instead_of_those_of_x():
     block, x, other = block_of(), tokens(2, 7, 48), tokens(2, 7, 48, seed=2)
     torch.testing.assert_close(run_block(block, x, project_qkv(block, x)), run_block(block, x))
@@ -61,6 +76,14 @@ def test_self_aware_attention_is_the_softmax_of_the_values_with_themselves():
     mixed = softmax(values @ values.swapaxes(2, 3) / np.sqrt(16)) @ values  # (2, 3, 7, 16)
     expected = mixed.transpose(0, 2, 1, 3).reshape(2, 7, 48) @ weight.T + bias
     np.testing.assert_allclose(self_aware_attention(block, v).detach().numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.3}])
+def test_a_block_on_values_is_one_in_which_each_token_sees_only_itself(settings):
+    block, x = block_of(**settings), tokens(2, 7, 48)
+    alone = torch.full((7, 7), float("-inf")).fill_diagonal_(0)
+    torch.testing.assert_close(run_block_on_values(block, x), block(x, attn_mask=alone), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run_block_on_values(block, x[:, 2:4]), run_block_on_values(block, x)[:, 2:4])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

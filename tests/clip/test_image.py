@@ -73,6 +73,16 @@ def both_streams(visual, batch, prompts, saa_blocks=(0, 1, 2), factor=1.0):
     return x, local, after
 
 
+def test_dense_features_are_patches_that_see_only_themselves_in_the_last_block(visual):
+    trunk, batch = trunk_of(visual), images()
+    features, regions = trunk.dense_features(batch)
+    assert torch.equal(features, trunk.global_features(batch))
+    *earlier, last = visual.transformer.resblocks
+    x = nn.Sequential(*earlier)(embed(visual, batch))
+    alone = torch.full((17, 17), float("-inf")).fill_diagonal_(0)
+    close(regions, visual.ln_post(last(x, attn_mask=alone)[:, 1:]) @ visual.proj)
+
+
 @pytest.mark.parametrize("adapted", [(), (0,), (1, 2), (0, 2)])
 def test_global_feature_without_prompts_is_that_of_open_clip(visual, adapted):
     trunk, batch = trunk_of(visual, adapted), images()

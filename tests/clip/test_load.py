@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clip import load
-from clip.load import TextError, WeightsError, load_clip
+from clip.load import IMAGENET_TEMPLATES, TextError, WeightsError, load_clip
 
 TINY = {
     "embed_dim": 16,
@@ -497,3 +497,9 @@ def test_the_context_is_the_architectures(architectures, monkeypatch):
     assert torch.equal(short(["a red circle"]), open_clip.tokenize(["a red circle"])[:, :8])
     with pytest.raises(TextError, match="longer than the 6 tokens"):
         short(["one two three four five six seven"])
+
+
+def test_imagenets_templates_are_eighty_texts_with_one_place_for_the_label():
+    assert len(set(IMAGENET_TEMPLATES)) == len(IMAGENET_TEMPLATES) == 80
+    assert all(template.count("{}") == 1 for template in IMAGENET_TEMPLATES)
+    assert "a photo of a {}." in IMAGENET_TEMPLATES

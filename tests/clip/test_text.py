@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from clip.load import load_clip
@@ -206,3 +207,17 @@ def test_a_name_with_a_text_of_its_own_does_not_take_the_template(towers):
         ["A shoulder bag.", "A photo of a dog."], prompts_for(1)
     )
     close(own(["SSBag", "dog"], prompts_for(1)), expected)
+
+
+def test_features_of_texts_are_those_of_open_clip_and_nothing_is_kept(towers, monkeypatch):
+    monkeypatch.setattr("clip.text.TOGETHER", 2)  # three texts are two batches
+    encoder, texts = encoder_of(towers), ["a dog", "a painting of a rather long tricycle", "kite"]
+    close(encoder.features(texts), towers.text(towers.tokenize(texts)))
+    assert not encoder._kept
+
+
+def test_features_over_several_templates_are_the_normalised_mean_of_normalised_ones(towers):
+    encoder = TextEncoder(towers.text, towers.tokenize, template="{}", prompted=(), texts={"car": "a fast car"}).eval()
+    found = encoder.averaged(("dog", "car"), ("a {}.", "art of a {}."))
+    dog = F.normalize(towers.text(towers.tokenize(["a dog.", "art of a dog."])), dim=-1).mean(0)
+    close(found, F.normalize(torch.stack([dog, towers.text(towers.tokenize(["a fast car"]))[0]]), dim=-1))

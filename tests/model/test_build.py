@@ -208,6 +208,18 @@ def test_zero_shot_is_a_method_like_any_other(towers):
     assert model.trained_state() == {}
 
 
+@pytest.mark.parametrize("score", ["global", "local", "both"])
+def test_zero_shot_scores_as_its_key_says_and_the_row_beside_other_methods_globally(towers, score):
+    cfg = config("MODEL.METHOD", "zero-shot", "MODEL.ZERO_SHOT.SCORE", score)
+    assert build_method(cfg, towers).score == score
+    assert build_zero_shot(cfg, towers).score == "global"
+
+
+def test_a_score_that_zero_shot_does_not_know_is_refused_by_name(towers):
+    with pytest.raises(ModelError, match="MODEL.ZERO_SHOT.SCORE must be one of global, local, both, not 'dense'"):
+        build(towers, "MODEL.METHOD", "zero-shot", "MODEL.ZERO_SHOT.SCORE", "dense")
+
+
 def test_the_cost_and_the_teacher_use_the_scale_of_the_clip(towers):
     model = build(towers)
     assert model.matcher.scale == towers.logit_scale
