@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from clip.load import load_clip
 from configs import load_config
-from engine import optim
 from engine.run import newest_run
 from engine.state import load_state
 from loss import normalised_ranking_loss
