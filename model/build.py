@@ -4,6 +4,7 @@
 (`model/method.py`, `model/matchers.py`). Names of methods that have nothing to train stand in `UNTRAINED` too.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -22,8 +23,8 @@ from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
 from model.model import RAM
 from model.ot_solver import sinkhorn
+from model.peaks import PeakRAM
 from model.pot_solver import Unbalanced, solve_with_pot
-from model.windows import WindowedRAM
 from model.zero_shot import ZeroShotCLIP
 
 __all__ = ["MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot", "load_towers"]
@@ -56,7 +57,12 @@ def build_method(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapp
 
 
 def build_ram(
-    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, kind: type[RAM] = RAM
+    cfg: CfgNode,
+    towers: ClipTowers,
+    *,
+    seen: int = 0,
+    texts: Mapping[str, str] = NO_TEXTS,
+    kind: Callable[..., RAM] = RAM,
 ) -> RAM:
     """RAM or a kind of it; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
@@ -100,6 +106,16 @@ def build_ram(
     )  # fmt: skip
 
 
+def build_peaks(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
+    """RAM with peaks; see `build_method`."""
+    sharpness, temperature = cfg.MODEL.PEAKS.SHARPNESS, cfg.MODEL.PEAKS.TEMPERATURE
+    for key, value in (("SHARPNESS", sharpness), ("TEMPERATURE", temperature)):
+        if not 0 < value < math.inf:
+            raise ModelError(f"MODEL.PEAKS.{key} must be positive, not {value!r}")
+    kind = partial(PeakRAM, sharpness=sharpness, temperature=temperature)
+    return build_ram(cfg, towers, seen=seen, texts=texts, kind=kind)
+
+
 def build_zero_shot(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> ZeroShotCLIP:  # fmt: skip
@@ -137,8 +153,10 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
 
 
 METHODS: dict[str, Callable[..., Method]] = {
-    "ram": build_ram, "ram-windows": partial(build_ram, kind=WindowedRAM), "zero-shot": build_zero_shot
-}  # fmt: skip
+    "ram": build_ram,
+    "ram-peaks": build_peaks,
+    "zero-shot": build_zero_shot,
+}
 UNTRAINED = {"zero-shot"}  # those that are tested without a checkpoint
 
 MATCHERS: dict[str, Callable[[Any, float], Matcher]] = {  # configuration, CLIP's logit scale -> matcher
