@@ -15,7 +15,7 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-# ram, ram-windows; zero-shot: CLIP as it is, for test.py; others with configs/methods/METHOD.yml, see docs/methods.md.
+# ram; zero-shot: CLIP as it is, for test.py; others with configs/methods/METHOD.yml, see docs/methods.md.
 _C.MODEL.METHOD = "ram"
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
@@ -58,6 +58,10 @@ _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
+
+_C.MODEL.PEAKS = CfgNode()  # of the method ram-peaks; not from the paper
+_C.MODEL.PEAKS.SHARPNESS = 30.0  # of the soft maximum over regions, on cosines
+_C.MODEL.PEAKS.TEMPERATURE = 0.1  # divides it; as the local one divides a mean over regions, where that is auto
 
 _C.MODEL.ML_DECODER = CfgNode()  # METHOD ml-decoder; its loss is ASL, summed: SOLVER.GAMMA_NEG, GAMMA_POS, CLIP
 _C.MODEL.ML_DECODER.WIDTH = 768  # of the decoder, a multiple of the heads

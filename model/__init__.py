@@ -14,7 +14,7 @@ from model.build import (
 )
 from model.method import Group, Method, ModelError, Recipe
 from model.model import RAM, Labels, Recognition
-from model.windows import WindowedRAM
+from model.peaks import PeakRAM
 from model.zero_shot import ZeroShotCLIP
 
 __all__ = [  # noqa: F822 - Tagger comes from __getattr__
@@ -27,10 +27,10 @@ __all__ = [  # noqa: F822 - Tagger comes from __getattr__
     "Labels",
     "Method",
     "ModelError",
+    "PeakRAM",
     "Recipe",
     "Recognition",
     "Tagger",
-    "WindowedRAM",
     "ZeroShotCLIP",
     "block_indices",
     "build_method",

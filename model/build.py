@@ -5,6 +5,7 @@
 those of methods whose labels are fixed in training in `FIXED_LABELS`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -24,8 +25,8 @@ from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import Method, ModelError, Recipe
 from model.model import RAM
 from model.ot_solver import sinkhorn
+from model.peaks import PeakRAM
 from model.pot_solver import Unbalanced, solve_with_pot
-from model.windows import WindowedRAM
 from model.zero_shot import TITLES, ZeroShotCLIP
 
 __all__ = [
@@ -66,7 +67,12 @@ def build_method(
 
 
 def build_ram(
-    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, kind: type[RAM] = RAM
+    cfg: CfgNode,
+    towers: ClipTowers,
+    *,
+    seen: int = 0,
+    texts: Mapping[str, str] = NO_TEXTS,
+    kind: Callable[..., RAM] = RAM,
 ) -> RAM:
     """RAM or a kind of it; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
@@ -108,6 +114,16 @@ def build_ram(
         local_temperature=cfg.MODEL.TEMPERATURE or 0.1 / seen,
         global_temperature=cfg.MODEL.TEMPERATURE_GLOBAL,
     )  # fmt: skip
+
+
+def build_peaks(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
+    """RAM with peaks; see `build_method`."""
+    sharpness, temperature = cfg.MODEL.PEAKS.SHARPNESS, cfg.MODEL.PEAKS.TEMPERATURE
+    for key, value in (("SHARPNESS", sharpness), ("TEMPERATURE", temperature)):
+        if not 0 < value < math.inf:
+            raise ModelError(f"MODEL.PEAKS.{key} must be positive, not {value!r}")
+    kind = partial(PeakRAM, sharpness=sharpness, temperature=temperature)
+    return build_ram(cfg, towers, seen=seen, texts=texts, kind=kind)
 
 
 def build_zero_shot(
@@ -166,7 +182,7 @@ def _unbalanced(cfg: CfgNode, scale: float) -> Unbalanced:
 
 METHODS: dict[str, Callable[..., Method]] = {
     "ram": build_ram,
-    "ram-windows": partial(build_ram, kind=WindowedRAM),
+    "ram-peaks": build_peaks,
     "zero-shot": _zero_shot,
     "ml-decoder": build_ml_decoder,
     "biam": build_biam,

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.adapters import LadderLocalAdapter
-from clip.image import ImageTrunk, TrunkFeatures
+from clip.image import ImageTrunk
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
 from model.matchers import Matcher, Matching
@@ -49,7 +49,7 @@ class Recognition(NamedTuple):
     similarity: Tensor  # (B, N, C), cosines of regions and labels
     matching: Matching
     assignment: Tensor | None  # (B, N, C), the teacher's, where targets were given and the matcher wants it
-    grid: tuple[int, int]  # rows and columns of the patches, which are the N regions of RAM
+    grid: tuple[int, int]  # rows and columns of the N regions
 
 
 class RAM(Method):
@@ -103,8 +103,8 @@ class RAM(Method):
         teaching = targets is not None and self.matcher.needs_teacher
         state = self.trunk.stem(images, teacher=teaching)
         features = self.trunk.finish(state, self.visual_prompts())
-        regions = self.regions(features, labels.features)  # (B, N, D)
-        teacher = self.matched(self.trunk.teacher_regions(state), features.grid) if teaching else None  # (B, N, D)
+        regions = self.trunk.project(self.adapter(features, labels.features))  # (B, N, D)
+        teacher = self.trunk.teacher_regions(state) if teaching else None  # (B, N, D)
 
         with torch.autocast(images.device.type, enabled=False):  # logits are cosines times up to 5000
             text = F.normalize(labels.features.float(), dim=-1)  # (C, D)
@@ -116,18 +116,6 @@ class RAM(Method):
             global_logits = F.normalize(features.cls.float(), dim=-1) @ text.T / self.global_temperature
             scores = (local_logits.softmax(-1) + global_logits.softmax(-1)) / 2
         return Recognition(scores, global_logits, local_logits, similarity, matching, assignment, features.grid)
-
-    def regions(self, features: TrunkFeatures, labels: Tensor) -> Tensor:
-        """What labels are matched to, (B, N, D), not normalised; TSS attends to the label features (C, D)."""
-        return self.matched(self.trunk.project(self.adapter(features, labels)), features.grid)
-
-    def matched(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:  # noqa: ARG002
-        """The regions of patches (B, n, D) on a grid: these themselves; another method may choose others."""
-        return patches
-
-    def on_grid(self, shares: Tensor, grid: tuple[int, int]) -> Tensor:  # noqa: ARG002
-        """What regions (B, N, ...) have a share of, by patches (B, n, ...): the inverse of `matched` for maps."""
-        return shares
 
     def losses(self, output: Recognition, targets: Tensor) -> dict[str, Tensor]:
         """The loss of both branches, Eq. (15)."""

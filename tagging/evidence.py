@@ -64,7 +64,7 @@ class Gallery(NamedTuple):
     rivals: Tensor  # (B, N, 2), the two largest cosines to anchors
     rival: Tensor  # (B, N), int64, the anchor with the largest
     levels: Tensor  # (B, 2, 3), of local and global logits over the anchors: log-sum-exp, mean, standard deviation
-    grid: tuple[int, int]  # rows and columns of the patches
+    grid: tuple[int, int]  # rows and columns of the regions
 
 
 class Evidence(NamedTuple):
@@ -115,7 +115,7 @@ class RegionEvidence:
         """What belongs to images (B, 3, H, W) alone."""
         ram = self._ram
         features = ram.trunk.finish(ram.trunk.stem(images), ram.visual_prompts())
-        regions = ram.regions(features, self._guide)
+        regions = ram.trunk.project(ram.adapter(features, self._guide))
         with torch.autocast(images.device.type, enabled=False):
             return self.situated(
                 F.normalize(regions.float(), dim=-1), F.normalize(features.cls.float(), dim=-1), features.grid
@@ -123,7 +123,7 @@ class RegionEvidence:
 
     @torch.no_grad()
     def situated(self, regions: Tensor, cls: Tensor, grid: tuple[int, int]) -> Gallery:
-        """The gallery of regions (B, N, D) and global features (B, D), both normalised, such as stored ones."""
+        """The gallery of region features (B, N, D) and global features (B, D), both normalised, such as stored ones."""
         similarity = regions.to(self._text.dtype) @ self._text.T  # (B, N, S)
         matching = self._matcher(similarity)
         assert matching.cost is not None  # as every matcher gives that transports
@@ -149,10 +149,6 @@ class RegionEvidence:
         local = (weights * similarity).sum(1) / (len(self.anchors) * self._ram.local_temperature.float())  # (B, C)
         global_ = self._global_logits(gallery.cls, asked.text)
         return Evidence(self._gathered(gallery, asked, similarity, log_p, local, global_), weights)
-
-    def on_grid(self, weights: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The weights of regions (B, N, C) by patches, (B, rows * columns, C)."""
-        return self._ram.on_grid(weights, grid)
 
     def at_once(self, images: int, regions: int) -> int:
         """How many labels `ask` can be given without holding more than a few hundred MB."""

@@ -4,11 +4,11 @@ Three local features of the same images, each with the labels that belong to it:
 
     CLIP       patches of the frozen CLIP behind its last block          frozen labels
     SAA        the local stream of the frozen CLIP, Eq. (3)              frozen labels
-    SAA + TSS  the patches of the trained ladder, Eq. (5)                prompted labels
+    SAA + TSS  the regions of the trained ladder, Eq. (5)                prompted labels
 
 and four plans of the last of them. The teacher of TKT only ever takes part in training: at test, KCOT is OT + LPD.
 
-B images, N regions, which are the patches, C labels.
+B images, N regions, C labels.
 """
 
 from collections.abc import Mapping
@@ -62,19 +62,16 @@ def views(ram: RAM, images: Tensor, labels: Labels, *, sharpness: float = 20.0) 
     recovered = _recovered(ram, images)
     recognition = ram(images, labels)
     frozen = F.normalize(labels.frozen.float(), dim=-1).T
-    patches_only = recognition.similarity[:, : patches.shape[1]]  # a method may match larger regions too
     similarity = {
         "CLIP": F.normalize(patches.float(), dim=-1) @ frozen, "SAA": F.normalize(recovered.float(), dim=-1) @ frozen,
-        "SAA + TSS": patches_only,
+        "SAA + TSS": recognition.similarity,
     }  # fmt: skip
     affinity = {name: 1 - matching_cost(cosines, matcher.scale) for name, cosines in similarity.items()}
     assert recognition.matching.mu is not None  # as KCOT gives it
     plans = {
-        name: len(labels.names) * ram.on_grid(each(recognition.similarity).plan, recognition.grid)
-        for name, each in _matchers(matcher, sharpness)
+        name: len(labels.names) * each(recognition.similarity).plan for name, each in _matchers(matcher, sharpness)
     }
-    mu = ram.on_grid(recognition.matching.mu[..., None], recognition.grid)[..., 0]
-    return Views(attention, similarity, affinity, mu, plans, recognition.grid)
+    return Views(attention, similarity, affinity, recognition.matching.mu, plans, recognition.grid)
 
 
 def _frozen(ram: RAM, images: Tensor) -> tuple[Tensor, Tensor]:

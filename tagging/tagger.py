@@ -150,8 +150,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             evidence = self.evidence.ask(gallery, part)
             probabilities.append(self.calibration(evidence.numbers))
             if maps:
-                shares = self.evidence.on_grid(evidence.weights, gallery.grid)
-                maps_of.append(charts(shares, probabilities[-1], gallery.grid))
+                maps_of.append(charts(evidence.weights, probabilities[-1], gallery.grid))
         return Answer(torch.cat(probabilities, 1), torch.cat(maps_of, 1) if maps else None)
 
     def tag(
