@@ -15,13 +15,13 @@ from configs import ConfigError, flat, restore_config
 from engine.atomic import make_folder
 from tools.reproduction.identity import INIT, differing, digest
 
-__all__ = ["FOLDER", "Tested", "exclusive", "identity_of", "interrupted", "tested"]
+__all__ = ["FOLDER", "Finished", "exclusive", "identity_of", "interrupted", "finished"]
 
 FOLDER = "reproduce"  # of the tool, in OUTPUT_DIR
 CHECKPOINT = "checkpoint.pth"
 
 
-class Tested(NamedTuple):
+class Finished(NamedTuple):
     """A finished run with its test."""
 
     run: Path | None  # None: nothing was trained
@@ -38,18 +38,18 @@ def identity_of(run: Path) -> str | None:
     return None if after is None else digest(differing(cfg), after)
 
 
-def tested(output: Path) -> dict[str, Tested]:
+def finished(output: Path) -> dict[str, Finished]:
     """The finished runs below a folder by identity; of several with one identity, the newest test."""
-    found: dict[str, tuple[str, Tested]] = {}
+    found: dict[str, tuple[str, Finished]] = {}
     for path in output.rglob("results.json"):
         results = _results(path)
         if results is None:
             continue
         run = path.parent.parent.parent  # RUN/test/STAMP
         if results["about"]["checkpoint"] is None:
-            identity, entry = digest(differing(results["about"]["config"])), Tested(None, results)
+            identity, entry = digest(differing(results["about"]["config"])), Finished(None, results)
         elif (identity := identity_of(run)) and _is_final(run, results):  # type: ignore[assignment]
-            entry = Tested(run, results)
+            entry = Finished(run, results)
         else:
             continue
         date = str(results["about"]["date"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.state import load_state
 from tools.reproduction import outcomes, speed
 from tools.reproduction.identity import INIT
-from tools.reproduction.local import FOLDER, Tested, interrupted, tested
+from tools.reproduction.local import FOLDER, Finished, finished, interrupted
 from tools.reproduction.outcomes import Outcome, OutcomeError, content_of, host_peak, log_of, seconds_of, write
 from tools.reproduction.plan import ROOT, Job, Plan
 from tools.reproduction.runner import Step, Task, Usage
@@ -40,14 +40,14 @@ class Work:
     def look(self) -> None:
         """Finds what is there."""
         self.outcomes, self.speeds = outcomes.collect(self._places), speed.collect(self._places)
-        self.tested, self.interrupted = tested(self.output), interrupted(self.folder)
+        self.finished, self.interrupted = finished(self.output), interrupted(self.folder)
 
     def take_over(self) -> None:
         """Writes result files of what was found finished, and brings those of the output folder to `out`."""
         for job in self.plan.jobs:
             known = self.outcomes.get(job.identity)
-            if known is None and job.identity in self.tested:
-                self.outcomes[job.identity] = self._written(job, self.tested[job.identity], None)
+            if known is None and job.identity in self.finished:
+                self.outcomes[job.identity] = self._written(job, self.finished[job.identity], None)
             elif known and not any(known.path.resolve().is_relative_to(folder) for folder in self._kept):
                 self.outcomes[job.identity] = write(self.out, job.file, known.content)
 
@@ -55,8 +55,8 @@ class Work:
     def open_jobs(self) -> list[Job]:
         """What has to run; what another one begins with only if its weights are not here."""
         jobs = self.plan.jobs
-        missing = [job for job in jobs if job.identity not in self.outcomes and job.identity not in self.tested]
-        begun_with = {job.after.identity for job in missing if job.after} - self.tested.keys()
+        missing = [job for job in jobs if job.identity not in self.outcomes and job.identity not in self.finished]
+        begun_with = {job.after.identity for job in missing if job.after} - self.finished.keys()
         wanted = {job.identity for job in missing} | begun_with
         return [job for job in jobs if job.identity in wanted]
 
@@ -90,7 +90,9 @@ class Work:
         ]  # fmt: skip
 
     def place(self, job: Job) -> Path:
-        """The OUTPUT_DIR of a job."""
+        """The OUTPUT_DIR of a job; an interrupted one stays where it is."""
+        if job.identity in self.interrupted:
+            return self.interrupted[job.identity].parent
         return self.folder / job.stem / ("test" if job.seed is None else f"seed-{job.seed}")
 
     def steps(self, job: Job) -> list[Step]:
@@ -100,7 +102,7 @@ class Work:
         if job.seed is None:
             return [test]
         if job.after is not None:
-            there = self.tested.get(job.after.identity)
+            there = self.finished.get(job.after.identity)
             words += [INIT, str(there.run if there else f"<{job.after.title}>")]
         resumed = self.interrupted.get(job.identity)
         train = [sys.executable, _script("train.py"), *words, *(("--resume", str(resumed)) if resumed else ())]
@@ -114,13 +116,13 @@ class Work:
             yield f"speed of {job.run}", OPEN, list(map(_shown, self._speed_steps(job)))
 
     def _finish(self, job: Job, usage: Usage) -> None:
-        entry = tested(self.place(job)).get(job.identity)
+        entry = finished(self.place(job)).get(job.identity)
         if entry is None:
             raise OutcomeError(f"{self.place(job)} holds no results of {job.title}, though it ended well")
-        self.tested[job.identity] = entry
+        self.finished[job.identity] = entry
         self.outcomes[job.identity] = self._written(job, entry, usage)
 
-    def _written(self, job: Job, entry: Tested, usage: Usage | None) -> Outcome:
+    def _written(self, job: Job, entry: Finished, usage: Usage | None) -> Outcome:
         log = log_of(entry.run) if entry.run else []
         content = content_of(
             job, entry.results, log, clip=load_state(entry.run / "checkpoint.pth").clip if entry.run else None,
