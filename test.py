@@ -13,7 +13,7 @@ import torch
 from yacs.config import CfgNode
 
 from configs import ConfigError, flat, load_config
-from datasets import build_splits, build_test, identities
+from datasets import build_splits, build_test, evaluated, identities
 from datasets.compose import Splits, fingerprint
 from engine import cli
 from engine.checkpoint import CheckpointError
@@ -88,7 +88,8 @@ def test(cfg: CfgNode) -> None:
     state = None if path is None else load_state(path)
     splits = build_splits(cfg, train_needed=False, trained_on=() if state is None else state.seen)
     print(splits)
-    vocabulary, protocols = build_test(cfg, cfg.TEST.SPLIT, splits)
+    data = build_test(cfg, cfg.TEST.SPLIT, splits)
+    vocabulary, protocols = data.vocabulary, evaluated(cfg, data)
     device = resolve_device(cfg.DEVICE)
     if path is None or state is None:
         rows = untrained_rows(cfg, splits, device)
@@ -106,14 +107,14 @@ def test(cfg: CfgNode) -> None:
         kept[f"scores-{name}.npz"] = evaluator.scored()
 
     results = evaluate(
-        rows, list(protocols.values()), device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
+        rows, protocols, device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
         keep=keep if cfg.TEST.SAVE_SCORES else None,
     )  # fmt: skip
     checkpoint = None if path is None or state is None else {
         **file_identity(path), "method": state.method, "epoch": state.epoch, "batch": state.batch, "step": state.step
     }  # fmt: skip
     about = provenance(
-        config=flat(cfg), checkpoint=checkpoint, lists=identities(protocols.values()), seen=vocabulary.seen,
+        config=flat(cfg), checkpoint=checkpoint, lists=identities(protocols), seen=vocabulary.seen,
         unseen=vocabulary.unseen,
     )  # fmt: skip
     folder = new_run((Path(cfg.OUTPUT_DIR) / cfg.MODEL.METHOD if path is None else path.parent) / cfg.TEST.SPLIT)

@@ -12,7 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from configs import AUTO, ConfigError, flat, load_config
-from datasets import build_splits, build_test, build_train, identities, image_folder
+from datasets import build_splits, build_test, build_train, evaluated, identities, image_folder
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
@@ -58,7 +58,9 @@ class Run:
         if self.split == "test" and not too_few:
             for setting in (name for name, is_set in chosen.items() if is_set):
                 raise ConfigError(f"SOLVER.{setting} needs validation images: set DATASETS.VAL or VAL_FRACTION")
-        self.protocols = list(build_test(cfg, self.split, self.splits).protocols.values())
+        self.protocols = evaluated(cfg, build_test(cfg, self.split, self.splits))
+        if self.protocols[-1].name != "GZSL" and any(chosen.values()):
+            raise ConfigError("SOLVER.SELECT best and SOLVER.PATIENCE go by GZSL, which TEST.PROTOCOLS leaves out")
 
         towers = load_towers(cfg)
         self.clip = towers.identity
@@ -167,7 +169,7 @@ class Run:
         )  # fmt: skip
         write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
         log.results(self.split, results, epoch=self.epoch, step=self.step)
-        reached = find(results, rows[-1].name, "GZSL")["mAP"]
+        reached = find(results, rows[-1].name, self.protocols[-1].name)["mAP"]
         risen = self.split == "val" and reached > self.best
         if risen:
             self.best, self.best_epoch = reached, self.epoch

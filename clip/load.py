@@ -23,7 +23,7 @@ from torch import Tensor
 from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
 from errors import UserError
 
-__all__ = ["IMAGENET_TEMPLATES", "ClipTowers", "TextError", "WeightsError", "load_clip"]
+__all__ = ["IMAGENET_TEMPLATES", "ClipTowers", "Sizes", "TextError", "WeightsError", "load_clip", "sizes"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY, END_OF_TEXT = 49408, 49407  # of CLIP's byte-pair encoding
@@ -56,6 +56,30 @@ class ClipTowers(NamedTuple):
     logit_scale: float  # factor of cosines, 100 for OpenAI's
     tokenize: Callable[[Sequence[str]], Tensor]  # C texts to (C, context) int64, zeros behind the end
     identity: str  # architecture, activation and SHA-256 of the weights, whichever file they came from
+
+
+class Sizes(NamedTuple):
+    """What the name of a CLIP says of its towers."""
+
+    vision_blocks: int
+    text_blocks: int
+    patch: int  # pixels of a side
+
+
+def sizes(backbone: str) -> Sizes:
+    """The sizes of the towers; no weights are needed.
+
+    Args:
+        backbone: as in `load_clip`.
+
+    Raises:
+        WeightsError: if it is not a plain CLIP ViT.
+    """
+    _, config = _architecture(backbone)
+    vision, text = open_clip.CLIPVisionCfg(**config["vision_cfg"]), open_clip.CLIPTextCfg(**config["text_cfg"])
+    assert isinstance(vision.layers, int)  # no ResNet
+    assert isinstance(vision.patch_size, int)  # no library of models holds another
+    return Sizes(vision.layers, text.layers, vision.patch_size)
 
 
 def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:

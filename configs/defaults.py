@@ -188,5 +188,8 @@ _C.TEST = CfgNode()
 _C.TEST.WEIGHT = ""  # checkpoint; "": that of the newest run in OUTPUT_DIR
 _C.TEST.IMS_PER_BATCH = 512
 _C.TEST.SPLIT = "test"  # test, or val: for everything that is still being chosen
+# What is evaluated, in training too: ZSL, GZSL, or (), both. For methods that cannot answer every list of labels, such
+# as the matcher bipartite, which needs a region for each.
+_C.TEST.PROTOCOLS = ()
 _C.TEST.SAVE_SCORES = False  # also write scores, targets, names and images as .npz
 _C.TEST.AMP = "off"  # on GPUs: off, fp16 or bf16

@@ -7,6 +7,7 @@ from datasets.build import (
     build_splits,
     build_test,
     build_train,
+    evaluated,
     identities,
     image_folder,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "build_splits",
     "build_test",
     "build_train",
+    "evaluated",
     "identities",
     "image_folder",
 ]

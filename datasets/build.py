@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datasets.splits import Vocabulary
 
 __all__ = [
-    "Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "identities", "image_folder"
+    "Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "evaluated", "identities",
+    "image_folder",
 ]  # fmt: skip
 
 AUTO = -1.0  # what VAL_FRACTION auto is
@@ -213,6 +214,20 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
     has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)
     protocols = {"ZSL": protocol("ZSL", unseen, labels.unseen)} if has_zsl else {}
     return TestData(labels, {**protocols, "GZSL": protocol("GZSL", records, labels.all)})
+
+
+def evaluated(cfg: CfgNode, data: TestData) -> list[Protocol]:
+    """The protocols that TEST.PROTOCOLS asks for, ZSL before GZSL.
+
+    Raises:
+        DataError: if it names one that there is not.
+    """
+    from datasets.records import DataError
+
+    asked = cfg.TEST.PROTOCOLS or tuple(data.protocols)
+    if unknown := [name for name in asked if name not in data.protocols]:
+        raise DataError(f"TEST.PROTOCOLS names {unknown[0]!r}; there are {', '.join(data.protocols)}")
+    return [protocol for name, protocol in data.protocols.items() if name in asked]
 
 
 def identities(protocols: Iterable[Protocol]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ ALLOWED = {  # folder -> project folders that it may import
     "configs": set(), "clip": set(), "model": {"clip", "loss"}, "loss": set(), "datasets": set(), "engine": set(),
     "tagging": {"clip", "model", "configs", "datasets", "engine"},
 }  # fmt: skip
-SCRIPTS = sorted(p for p in [*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py")] if p.name != "__init__.py")
+SCRIPTS = sorted(p for p in [*ROOT.glob("*.py"), *(ROOT / "tools").rglob("*.py")] if p.name != "__init__.py")
 SOURCES = sorted(p for folder in ALLOWED for p in (ROOT / folder).rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES + SCRIPTS}
 CONFIG_READERS = {"model", "loss", "datasets", "tagging"}

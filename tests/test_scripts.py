@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from configs import ConfigError, load_config, restore_config
+from datasets.records import DataError
 from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
 from engine.metrics import Metrics
@@ -462,6 +463,33 @@ def test_without_an_average_there_is_no_row_of_it(benchmark, train_script, test_
     test_script.test(cfg)
     assert results(newest(only_run(benchmark))).keys() == {"zero-shot CLIP", "RAM"}
     assert load_checkpoint(only_run(benchmark) / "checkpoint.pth")["ema"] is None
+
+
+def test_only_what_is_asked_for_is_evaluated(benchmark, train_script, test_script):
+    cfg = benchmark.config("SOLVER.MAX_EPOCHS", "1", "TEST.PROTOCOLS", "ZSL")
+    train_script.train(cfg, None)
+    test_script.test(cfg)
+    for folder in (only_run(benchmark) / "val" / "epoch-1", newest(only_run(benchmark))):
+        assert {protocol for row in results(folder).values() for protocol in row} == {"ZSL"}
+
+
+@pytest.mark.filterwarnings("ignore:CLIP's positional embeddings are interpolated")
+def test_a_matcher_that_cannot_answer_all_labels_is_tested_on_those_it_can(benchmark, train_script, test_script):
+    regions = ("INPUT.SIZE_TRAIN", "(16, 16)", "INPUT.SIZE_TEST", "(16, 16)")  # four, for 4 seen and 3 unseen labels
+    cfg = benchmark.config("MODEL.MATCHER", "bipartite", "SOLVER.MAX_EPOCHS", "1", "TEST.PROTOCOLS", "ZSL", *regions)
+    train_script.train(cfg, None)
+    test_script.test(cfg)
+    assert results(newest(only_run(benchmark)))["RAM (EMA)"].keys() == {"ZSL"}
+
+
+def test_protocols_that_there_are_not_are_refused(trained, test_script):
+    with pytest.raises(DataError, match=r"TEST\.PROTOCOLS names 'ZLS'; there are ZSL, GZSL"):
+        test_script.test(trained.config("TEST.PROTOCOLS", "ZLS"))
+
+
+def test_what_is_chosen_by_all_labels_needs_them_evaluated(benchmark, train_script):
+    with pytest.raises(ConfigError, match="go by GZSL, which TEST.PROTOCOLS leaves out"):
+        train_script.train(benchmark.config("SOLVER.SELECT", "best", "TEST.PROTOCOLS", "ZSL"), None)
 
 
 def test_saved_scores_give_exactly_the_numbers_of_the_results(trained, test_script):

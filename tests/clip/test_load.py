@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clip import load
-from clip.load import IMAGENET_TEMPLATES, TextError, WeightsError, load_clip
+from clip.load import IMAGENET_TEMPLATES, Sizes, TextError, WeightsError, load_clip, sizes
 
 TINY = {
     "embed_dim": 16,
@@ -241,6 +241,19 @@ def test_openais_spelling_of_the_default_backbone_gives_a_full_vit_b_16():
 )
 def test_openais_spelling_is_understood(spelling, name):
     assert load._architecture(spelling)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ViT-test-8", (2, 2, 8)), ("ViT-B/16", (12, 12, 16)), ("ViT-L/14@336px", (24, 12, 14))],
+)
+def test_sizes_are_known_without_weights(name, expected):
+    assert sizes(name) == Sizes(*expected)
+
+
+def test_the_sizes_of_another_model_are_refused():
+    with pytest.raises(WeightsError, match="is not a plain CLIP ViT: its image tower is a ResNet"):
+        sizes("RN50")
 
 
 @pytest.mark.parametrize(("backbone", "near"), [("ViT-B/17", "ViT-B-16"), ("vit-b-16", "ViT-B-16"), ("?", "none")])

@@ -1,0 +1,95 @@
+"""The tables as data: rows, numbers and orderings fit together."""
+
+import re
+
+import pytest
+
+from configs import load_config
+from tools.reproduction import tables
+from tools.reproduction.tables import METHODS, NAMES, TableError, labels, paper_numbers, runs, table, wanted
+
+ALL = [table(name, lambda: 12) for name in NAMES]
+
+
+def values(one, benchmark, protocol):
+    return paper_numbers(one.name).get((benchmark, f"{protocol} F1@3"), {})
+
+
+@pytest.mark.parametrize("one", ALL, ids=NAMES)
+def test_every_number_of_the_paper_belongs_to_a_row(one):
+    rows = {row.name for row in one.rows}
+    for numbers in paper_numbers(one.name).values():
+        assert set(numbers) <= rows
+
+
+@pytest.mark.parametrize("one", [one for one in ALL if one.name != "fig11"], ids=lambda one: one.name)
+def test_the_orderings_are_those_of_the_papers_own_numbers(one):
+    held = 0
+    for ordering in one.orderings:
+        for better, worse in ordering.pairs:
+            for protocol in ordering.protocols:
+                for benchmark in {name for name, _ in paper_numbers(one.name)}:
+                    found = values(one, benchmark, protocol)
+                    if better in found and worse in found:
+                        assert found[better] > found[worse], (benchmark, protocol, better, worse)
+                        held += 1
+    assert held
+
+
+@pytest.mark.parametrize("one", ALL, ids=NAMES)
+def test_the_rows_of_orderings_are_there(one):
+    named = {name for ordering in one.orderings for group in ordering.groups for name in group}
+    assert named <= {row.name for row in one.rows} | {"@ram", "@last"}
+
+
+@pytest.mark.skipif(not METHODS.is_dir(), reason="configs/methods is not there")
+@pytest.mark.parametrize("one", ALL, ids=NAMES)
+def test_every_row_can_be_configured(one):
+    for row in one.rows:
+        load_config(["configs/shapes.yml", *row.run.files], row.run.overrides)
+        assert row.run.after in ("", *runs())
+
+
+def test_ordinary_rows_have_the_numbers_of_table_5():
+    found = paper_numbers("5")
+    assert found["COCO_ZS", "ZSL F1@3"]["KCOT"] == 54.5
+    assert "Bipartite" not in found["NUS_ZS", "ZSL F1@3"]
+
+
+def test_the_benchmark_decides_which_comparison_it_is():
+    assert wanted(["3"]) == wanted(["1,comparison"]) == ["comparison"]
+    found = paper_numbers("comparison")
+    assert found["COCO_ZS", "GZSL F1@3"]["RAM"] == 67.3
+    assert found["RAP_OV", "GZSL mAP"]["MKT"] == 24.1
+
+
+def test_tables_are_named_one_by_one_together_or_all():
+    assert wanted(["6,5", "6"]) == ["6", "5"]
+    assert wanted(["all"]) == list(NAMES)
+    with pytest.raises(TableError, match=re.escape("there is no table '8': 1, 2, 3, 4, comparison, 5,")):
+        wanted(["8"])
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(12, [3, 6, 9, 12]), (4, [1, 2, 3, 4])])
+def test_blocks_are_swept_as_far_as_there_are_any(blocks, expected):
+    rows = table("fig11", lambda: blocks).rows
+    assert [row.name for row in rows] == [f"last {n}" for n in expected]
+    assert rows[0].run.overrides == [
+        "MODEL.DEPTH_VISION", f"last {expected[0]}", "MODEL.DEPTH_TEXT", f"last {expected[0]}"
+    ]  # fmt: skip
+
+
+def test_only_sweeps_of_blocks_ask_for_the_towers():
+    def asked():
+        raise AssertionError
+
+    assert len(table("9", asked).rows) == 6
+
+
+def test_groups_of_an_ordering_are_compared_with_the_next_alone():
+    ordering = tables.Ordering((("a",), ("b", "c"), ("d",)), ("ZSL",))
+    assert ordering.pairs == [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
+
+
+def test_the_labels_of_benchmarks_are_known_and_of_others_not():
+    assert (labels("COCO_ZS"), labels("shapes"), labels("mine")) == ((48, 17), (48, 17), None)

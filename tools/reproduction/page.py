@@ -1,0 +1,132 @@
+"""The page of all results, docs/results.md: made from the result files below its folder's `results`, and nothing else.
+
+All that is said there comes from the files, so the page can be made anew anywhere and compared with the committed one.
+"""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.atomic import atomic_write, make_folder
+from tools.reproduction import speed, tables
+from tools.reproduction.orderings import findings, statements
+from tools.reproduction.outcomes import collect
+from tools.reproduction.plan import ROOT, Benchmark, plan
+from tools.reproduction.report import Report, markdown, report
+
+__all__ = ["page_text", "reports_of", "write_page"]
+
+RESULTS, FIGURES = "results", Path("figures") / "results"
+HEAD = """# Results
+
+Made by `python tools/reproduce.py --write docs/results.md` from the result files in `docs/results/`, not by hand
+([reproduce.md](reproduce.md) says how runs are made, and the rule by which an ordering of the paper holds).
+Test images; F1@3 and mAP in percent, mean ± sample standard deviation over seeds, best of a column in bold; averaged
+weights (EMA) where a method has them. The paper's numbers are on its own benchmarks with CLIP ViT-B/16."""
+"""The text above the first benchmark."""
+
+
+def reports_of(page: Path) -> dict[Benchmark, list[Report]]:
+    """The tables of every benchmark of which two rows or more are there, in the order of their names.
+
+    Args:
+        page: its file, which need not be there.
+    """
+    folder = page.parent / RESULTS
+    outcomes, measured = collect([folder]), speed.collect([folder])
+    made = {}
+    for benchmark in sorted({outcome.benchmark for outcome in outcomes.values()}):
+        there = {identity: one for identity, one in outcomes.items() if one.benchmark == benchmark}
+        seeds = sorted({one.content["seed"] for one in there.values()} - {None}) or [1]
+        here = benchmark._replace(files=tuple(str(ROOT / file) for file in benchmark.files))
+        planned = plan(tables.NAMES, here, seeds)
+        all_tables = [report(table, planned.dataset, there, speeds=measured)
+                      for table in planned.tables]  # fmt: skip
+        made[benchmark] = [one for one in all_tables if sum(bool(line.outcomes) for line in one.lines) > 1]
+    return {benchmark: found for benchmark, found in made.items() if found}
+
+
+def page_text(page: Path) -> str:
+    """The page as it has to be, in Markdown.
+
+    Args:
+        page: its file, which need not be there.
+    """
+    parts = [HEAD]
+    for benchmark, reports in reports_of(page).items():
+        parts += [f"## {benchmark.title}", _origin(benchmark, reports)]
+        for made in reports:
+            parts += _section(benchmark, made)
+    return "\n\n".join(parts) + "\n"
+
+
+def write_page(page: Path) -> None:
+    """Writes the page and its figures, which are no longer there if nothing is shown by them.
+
+    Raises:
+        WriteError: if the system refuses.
+    """
+    from tools.reproduction.pictures import result_figure, training_figure  # matplotlib takes a second to import
+
+    folder = page.parent / FIGURES
+    make_folder(folder)
+    kept = set()
+    for benchmark, reports in reports_of(page).items():
+        for made in reports:
+            for kind, draw in (("", result_figure), ("-training", training_figure)):
+                figure = draw(made)
+                if figure is not None:
+                    path = folder / f"{_stem(benchmark, made)}{kind}.png"
+                    kept.add(path)
+                    with atomic_write(path) as file:
+                        figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
+    for path in set(folder.glob("*.png")) - kept:
+        path.unlink()
+    with atomic_write(page, "w") as file:
+        file.write(page_text(page))
+
+
+def _section(benchmark: Benchmark, made: Report) -> Iterator[str]:
+    """A table with its figures and what is found."""
+    table = made.planned.table
+    seeds = f"Seeds {', '.join(map(str, made.seeds))}" if len(made.seeds) > 1 else "One seed: no spread is known"
+    yield f"### {table.paper}: {table.title}"
+    yield f"{seeds}. `{_command(benchmark, table.name)}`"
+    yield markdown(made)
+    yield statements(made)
+    if said := findings(made):
+        yield "\n".join(f"* {line}" for line in said)
+    yield f"![{table.paper}, F1@3]({(FIGURES / _stem(benchmark, made)).as_posix()}.png)"
+    if any(outcome.content["curve"]["loss"] for line in made.lines for outcome in line.outcomes):
+        yield f"![{table.paper}, trainings]({(FIGURES / _stem(benchmark, made)).as_posix()}-training.png)"
+
+
+def _origin(benchmark: Benchmark, reports: list[Report]) -> str:
+    """What the results of a benchmark were made by."""
+    outcomes = {o.identity: o for made in reports for line in made.lines for o in line.outcomes}.values()
+    hours = sum(outcome.content["seconds"] for outcome in outcomes) / 3600
+    facts = [outcome.content["environment"] for outcome in outcomes]
+    where = sorted({_machine(fact) for fact in facts})
+    commits = sorted({str(fact.get("commit"))[:10] for fact in facts})
+    return (
+        f"{len(outcomes)} runs of {', '.join(f'`{file}`' for file in benchmark.files)}, {hours:.1f} hours of them; "
+        f"{statistics.mean(o.content['seconds'] for o in outcomes) / 60:.1f} minutes each on average. "
+        f"On {'; '.join(where)}. Commits: {', '.join(commits)}."
+    )
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    hardware = ", ".join(sorted(set(facts["gpus"]))) or f"{facts['cpu']} ({facts['cpu_count']} cores)"
+    return f"{hardware}, torch {facts['torch']}"
+
+
+def _command(benchmark: Benchmark, table: str) -> str:
+    files = " ".join(f"--config_file {file}" for file in benchmark.files)
+    return " ".join(["python tools/reproduce.py --table", table, files, *benchmark.overrides])
+
+
+def _stem(benchmark: Benchmark, made: Report) -> str:
+    words = [Path(file).stem for file in benchmark.files] + list(benchmark.overrides)
+    text = "-".join([*words, made.planned.table.name])
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in text)
