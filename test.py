@@ -41,11 +41,10 @@ def checkpoint_path(cfg: CfgNode) -> Path:
 
 def differences(cfg: CfgNode, state: TrainingState, splits: Splits) -> Iterator[str]:
     """What was otherwise when the checkpoint was trained, in one line each."""
-    trained, now = CfgNode.load_cfg(state.config), CfgNode.load_cfg(cfg.dump())  # both with lists for tuples
-    for section in ("MODEL", "INPUT"):
-        for key, value in trained[section].items():
-            if key != "CLIP_WEIGHTS" and now[section].get(key) != value:
-                yield f"{section}.{key} was {value} in training and is {now[section].get(key)}"
+    trained, now = (flat(CfgNode.load_cfg(text)) for text in (state.config, cfg.dump()))  # both with lists for tuples
+    for key, value in trained.items():
+        if key.startswith(("MODEL.", "INPUT.")) and key != "MODEL.CLIP_WEIGHTS" and now.get(key) != value:
+            yield f"{key} was {value} in training and is {now.get(key)}"
     cut = splits.train if not cfg.DATASETS.TEST else None  # what the test images were cut from
     if cut is not None and state.images != fingerprint(cut):
         yield "the training images are not those of the training: test images may have been trained on"

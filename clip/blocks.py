@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend", "project_qkv", "run_block", "self_aware_attention"]
+__all__ = ["attend", "project_qkv", "run_block", "run_block_on_values", "self_aware_attention"]
 
 Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker takes for any module or tensor
 
@@ -23,22 +23,41 @@ def project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4))  # (3, B, h, N, d)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W).
+
+    Args:
+        q: (B, h, N, d).
+        k: (B, h, M, d).
+        v: (B, h, M, d).
+        causal: every token sees those in front of it and itself; where M is N.
+        mask: (N, M), bool, which keys a token sees; not beside `causal`.
+    """
     if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
         # On CPUs the backward pass of half-precision attention is ten times slower than float32's.
         with torch.autocast("cpu", enabled=False):
-            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal)
+            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, is_causal=causal)
     else:
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 
 def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None = None, *,
-              causal: bool = False) -> Tensor:  # fmt: skip
+              causal: bool = False, mask: Tensor | None = None) -> Tensor:  # fmt: skip
     """The block's output (B, N, W) for x (B, N, W); `qkv` where the caller has projected x already."""
     q, k, v = project_qkv(block, x) if qkv is None else qkv
-    x = x + block.ls_1(block.attn.out_proj(attend(q, k, v, causal=causal)))
+    return _finish(block, x, attend(q, k, v, causal=causal, mask=mask))
+
+
+def run_block_on_values(block: Block, x: Tensor) -> Tensor:
+    """The block's output (B, N, W) where every token attends to itself alone: W_o v_i + b_o in place of attention."""
+    _, _, v = project_qkv(block, x)
+    return _finish(block, x, v.transpose(1, 2).flatten(2))
+
+
+def _finish(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """What follows the attention: its output projection, the MLP, and both residuals."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 

@@ -15,7 +15,8 @@ _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
 
 _C.MODEL = CfgNode()
-_C.MODEL.METHOD = "ram"  # ram, or zero-shot: CLIP as it is, for test.py
+# ram; zero-shot: CLIP as it is, for test.py; coop, dualcoop: with configs/methods/METHOD.yml, see docs/methods.md.
+_C.MODEL.METHOD = "ram"
 _C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
@@ -32,6 +33,8 @@ _C.MODEL.SAA_LAYER = ("all",)  # blocks whose SAA enters the student's ladder; s
 _C.MODEL.LADDER_START = "embeddings"
 _C.MODEL.TSS = True  # text-guided spatial selection in the ladder; False: the row "w/o TSS" of Table 11
 _C.MODEL.TEXT_CTX = 4  # label prompts per block; 0: none
+# Table 7: deep; coop, a learned context in place of these and of the template; dualcoop, a positive and a negative one.
+_C.MODEL.LABEL_PROMPTING = "deep"
 _C.MODEL.VISION_ADAPT = 8  # visual prompts per block; 0: none; paper: not stated
 _C.MODEL.LADDER_FACTOR = 1.0  # of the student: factor of SAA + TSS in Eq. (5); paper: 0.5
 _C.MODEL.KERNEL_SIZE = 3  # of the convolution that mixes the two masks of TSS
@@ -56,6 +59,20 @@ _C.MODEL.LOSS_WEIGHT = 1.0  # of each of the two losses; paper: 0.5, their mean
 _C.MODEL.USE_EMA = True  # also average what is trained, and evaluate both; paper: not mentioned
 _C.MODEL.EMA_DECAY = 0.9997  # per step; auto: the average spans a tenth of the steps of the training
 _C.MODEL.EMA_RESET = True  # start the average anew from the current weights in every epoch, as the release
+
+_C.MODEL.CONTEXT = CfgNode()  # learned contexts: LABEL_PROMPTING coop and dualcoop, METHOD coop and dualcoop
+_C.MODEL.CONTEXT.COUNT = 4  # vectors of each; paper, Table 7: not stated; CoOp 16, DualCoOp 64 where labels are unseen
+# Such as "a photo of a": a context starts as these, a vector for each token whatever COUNT is; a negative one never
+# does. "": vectors drawn from N(0, 0.02^2), as CoOp and DualCoOp do; paper, Table 7: not stated.
+_C.MODEL.CONTEXT.WORDS = ""
+_C.MODEL.CONTEXT.RECOMPUTE = False  # gradient checkpointing of the text tower: less memory with many labels, more time
+
+_C.MODEL.DUALCOOP = CfgNode()
+_C.MODEL.DUALCOOP.SHARPNESS = 20.0  # factor of the cosines, also in the softmax over regions
+_C.MODEL.DUALCOOP.SCALE = 5.0  # factor of what is pooled over regions
+_C.MODEL.DUALCOOP.LABELS_PER_STEP = (
+    0  # seen labels of a training step, drawn at random; 0: all; official, NUS-WIDE: 100
+)
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

@@ -6,7 +6,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from clip.blocks import attend, project_qkv, run_block, self_aware_attention
+from clip.blocks import attend, project_qkv, run_block, run_block_on_values, self_aware_attention
 
 
 def block_of(width=48, heads=3, **settings):
@@ -36,6 +36,23 @@ def test_causal_block_equals_that_of_open_clip_under_its_mask():
     block, x = block_of(), tokens(2, 7, 48)
     mask = torch.full((7, 7), float("-inf")).triu_(1)
     torch.testing.assert_close(run_block(block, x, causal=True), block(x, attn_mask=mask), rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_says_which_keys_a_token_sees():
+    block, x = block_of(), tokens(2, 7, 48)
+    mask = torch.rand(7, 7, generator=torch.Generator().manual_seed(4)) < 0.5
+    mask |= torch.eye(7, dtype=torch.bool)  # a token that sees nothing has no attention
+    hidden = torch.zeros(7, 7).masked_fill(~mask, float("-inf"))
+    torch.testing.assert_close(run_block(block, x, mask=mask), block(x, attn_mask=hidden), rtol=1e-4, atol=1e-5)
+    q, k, v = project_qkv(block, x)
+    torch.testing.assert_close(attend(q, k, v, mask=torch.ones(7, 7).tril().bool()), attend(q, k, v, causal=True))
+
+
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.3}])
+def test_a_block_on_values_is_that_of_open_clip_where_tokens_see_themselves_alone(settings):
+    block, x = block_of(**settings), tokens(2, 7, 48)
+    alone = torch.full((7, 7), float("-inf")).fill_diagonal_(0)
+    torch.testing.assert_close(run_block_on_values(block, x), block(x, attn_mask=alone), rtol=1e-4, atol=1e-5)
 
 
 def test_given_projections_are_used_instead_of_those_of_x():
