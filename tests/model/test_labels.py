@@ -100,6 +100,19 @@ def test_contexts_replace_the_deep_prompts_in_what_is_trained(towers, prompting)
     assert all(p.shape == (4, 64) for p in model.label_prompts.parameters())
 
 
+def test_deep_prompts_give_the_logits_of_the_equations_to_the_bit(towers):
+    model = build(towers, "deep")
+    labels = model.encode_labels(NAMES)
+    found = model(images(), labels, TARGETS)
+    text = F.normalize(labels.features, dim=-1)
+    features = model.trunk.finish(model.trunk.stem(images()), model.visual_prompts())
+    regions = model.trunk.project(model.adapter(features, labels.features))
+    similarity = F.normalize(regions, dim=-1) @ text.T
+    assert torch.equal(found.similarity, similarity)
+    assert torch.equal(found.local_logits, (found.matching.plan * similarity).sum(1) / model.local_temperature)
+    assert torch.equal(found.global_logits, F.normalize(features.cls, dim=-1) @ text.T / model.global_temperature)
+
+
 def test_everything_else_is_drawn_as_for_deep_prompts(towers):
     states = [build(towers, prompting).trained_state() for prompting in ("deep", "coop")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items() if "label_prompts" not in name)
