@@ -12,9 +12,9 @@ some of them, drawn anew in every step. Contexts are shared by all labels, as wh
 Deviation, regions of a ViT: the release has a ResNet, whose attention pooling at the end is undone: its value and
 output projections are applied at every position of the last map, without attention, and the mean position stands in
 front. A ViT pools in its last block. Undone likewise, every patch attends to itself alone there, W_o v_i + b_o in place
-of attention; residual and MLP stay, as the final projection expects their sum (so do TagCLIP, Lin et al., AAAI 2024,
-and MaskCLIP, Zhou et al., ECCV 2022). The CLS feature, what a ViT pools to, stands in front in place of the mean. RAM's
-Table 7 has DualCoOp on a ViT without saying how. Contexts of each label's own are left out.
+of attention; residual and MLP stay, as the final projection expects their sum (so does TagCLIP, Lin et al., AAAI 2024).
+The CLS feature, what a ViT pools to, stands in front in place of the mean. RAM's Table 7 has DualCoOp on a ViT without
+saying how. Contexts of each label's own are left out.
 
 B images, N patches, C labels, L of them in a step, D joint width.
 """
