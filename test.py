@@ -41,8 +41,7 @@ def checkpoint_path(cfg: CfgNode) -> Path:
 
 def differences(cfg: CfgNode, state: TrainingState, splits: Splits) -> Iterator[str]:
     """What was otherwise when the checkpoint was trained, in one line each."""
-    # Both with lists for tuples.
-    trained, now = flat(CfgNode.load_cfg(state.config)), flat(CfgNode.load_cfg(cfg.dump()))
+    trained, now = (flat(CfgNode.load_cfg(text)) for text in (state.config, cfg.dump()))  # both with lists for tuples
     for key, value in trained.items():
         if key.startswith(("MODEL.", "INPUT.")) and key != "MODEL.CLIP_WEIGHTS" and now.get(key) != value:
             yield f"{key} was {value} in training and is {now.get(key)}"

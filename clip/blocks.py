@@ -27,12 +27,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, mask: Tenso
     """softmax(q k^T / sqrt(d)) v with the heads joined: (B, N, W).
 
     Args:
-        q: (B, h, N, d), and k, v likewise.
-        k: with as many keys as values.
-        v: what is mixed.
-        causal: whether a token sees only those in front of it, and itself.
-        mask: boolean, (B, 1, N, N) or what becomes that by broadcasting, True where a query sees a key; not with
-            `causal`.
+        q: (B, h, N, d).
+        k: (B, h, M, d).
+        v: (B, h, M, d).
+        causal: every token sees those in front of it and itself; where M is N.
+        mask: (B, 1, N, M) or what broadcasts to it, bool, True where a token sees a key; not beside `causal`.
     """
     if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
         # On CPUs the backward pass of half-precision attention is ten times slower than float32's.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clip.blocks import run_block
 
-__all__ = ["NO_TEXTS", "Prefix", "TextEncoder"]
+__all__ = ["NO_TEXTS", "Bare", "Prefix", "TextEncoder"]
 
 NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 KEPT_LISTS = 8  # label lists whose constants are kept
@@ -30,6 +30,13 @@ class Prefix(NamedTuple):
     x: Tensor  # (C, T, W), in front of the first prompted block
     ends: Tensor  # (C,), position of the end-of-text token
     plain: Tensor  # (C, D), features of the frozen tower without prompts, not normalised
+
+
+class Bare(NamedTuple):
+    """Names without a template, as they stand behind a learned context (`clip.contexts`)."""
+
+    tokens: Tensor  # (C, 1 + T), int64: start, name, full stop, end, zeros; cut at the end of the longest
+    ends: Tensor  # (C,), position of the end-of-text token
 
 
 class TextEncoder(nn.Module):
@@ -56,7 +63,7 @@ class TextEncoder(nn.Module):
         self.text, self.tokenize, self.template, self.texts = text, tokenize, template, dict(texts)
         self.blocks = list(text.transformer.resblocks)  # a plain list: registered below `text` already
         self.fork = min(prompted, default=len(self.blocks))
-        self._kept: OrderedDict[tuple, Prefix] = OrderedDict()
+        self._kept: OrderedDict[tuple, Any] = OrderedDict()
 
     @property
     def width(self) -> int:
@@ -75,18 +82,15 @@ class TextEncoder(nn.Module):
             return plain
         for index in range(self.fork, len(self.blocks)):
             x = self._prompted_block(self.blocks[index], x, prompts.get(index))
-        return self._pool(x, ends)
+        return self.pool(x, ends)
 
     def prefix(self, names: Sequence[str]) -> Prefix:
         """What the names alone decide, computed once for each of the latest lists of names."""
-        device = self.text.positional_embedding.device
-        key = (tuple(names), device)
-        if key not in self._kept:
-            self._kept[key] = self._encode_prefix(self.tokens(names).to(device))
-            if len(self._kept) > KEPT_LISTS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._latest(self._read_prefix, names)
+
+    def bare(self, names: Sequence[str]) -> Bare:
+        """What stands behind a learned context, read once for each of the latest lists of names."""
+        return self._latest(self._read_bare, names)
 
     def tokens(self, names: Sequence[str]) -> Tensor:
         """What the tower reads of the names: (C, context), int64, on the CPU."""
@@ -106,6 +110,32 @@ class TextEncoder(nn.Module):
         filled = ([self.texts.get(name) or template.format(name) for name in names] for template in templates)
         return F.normalize(torch.stack([F.normalize(self.features(texts), dim=-1) for texts in filled]).mean(0), dim=-1)
 
+    def bare_tokens(self, names: Sequence[str]) -> Tensor:
+        """What it reads of them behind a learned context: (C, context), int64, on the CPU.
+
+        "traffic light." of traffic_light, as in CoOp; a text in the place of the template is that text here too.
+        """
+        return self.tokenize([self.texts.get(name) or f"{name.replace('_', ' ')}." for name in names])
+
+    def pool(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Features (C, D) of what the last block gives, (C, T, W), read at positions (C,)."""
+        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
+        return self.text.ln_final(last) @ self.text.text_projection
+
+    def _latest(self, compute: Callable[[Sequence[str], torch.device], Any], names: Sequence[str]) -> Any:
+        """What `compute` makes of the names, kept for the latest lists; the least recently used is forgotten first."""
+        device = self.text.positional_embedding.device
+        key = (compute.__name__, tuple(names), device)
+        if key not in self._kept:
+            self._kept[key] = compute(names, device)
+            if len(self._kept) > KEPT_LISTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _read_prefix(self, names: Sequence[str], device: torch.device) -> Prefix:
+        return self._encode_prefix(self.tokens(names).to(device))
+
     @torch.no_grad()
     def _encode_prefix(self, tokens: Tensor) -> Prefix:
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
@@ -118,7 +148,12 @@ class TextEncoder(nn.Module):
             rest = x
             for block in self.blocks[self.fork :]:
                 rest = run_block(block, rest, causal=True)
-            return Prefix(x, ends, self._pool(rest, ends))
+            return Prefix(x, ends, self.pool(rest, ends))
+
+    def _read_bare(self, names: Sequence[str], device: torch.device) -> Bare:
+        tokens = self.bare_tokens(names)
+        ends = tokens.argmax(-1)  # end-of-text has the largest id
+        return Bare(tokens[:, : int(ends.max()) + 1].to(device), ends.to(device))
 
     def _prompted_block(self, block: Any, x: Tensor, prompts: Tensor | None) -> Tensor:
         """Eq. (2): prompts stand behind start-of-text for one block.
@@ -132,7 +167,3 @@ class TextEncoder(nn.Module):
         sequence = torch.cat([x[:, :1], prompts.to(x.dtype).expand(len(x), -1, -1), x[:, 1:kept]], 1)
         out = run_block(block, sequence, causal=True)
         return torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:]], 1)
-
-    def _pool(self, x: Tensor, ends: Tensor) -> Tensor:
-        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
-        return self.text.ln_final(last) @ self.text.text_projection

@@ -33,6 +33,8 @@ _C.MODEL.SAA_LAYER = ("all",)  # blocks whose SAA enters the student's ladder; s
 _C.MODEL.LADDER_START = "embeddings"
 _C.MODEL.TSS = True  # text-guided spatial selection in the ladder; False: the row "w/o TSS" of Table 11
 _C.MODEL.TEXT_CTX = 4  # label prompts per block; 0: none
+# Table 7: deep; coop, a learned context in place of these and of the template; dualcoop, a positive and a negative one.
+_C.MODEL.LABEL_PROMPTING = "deep"
 _C.MODEL.VISION_ADAPT = 8  # visual prompts per block; 0: none; paper: not stated
 _C.MODEL.LADDER_FACTOR = 1.0  # of the student: factor of SAA + TSS in Eq. (5); paper: 0.5
 _C.MODEL.KERNEL_SIZE = 3  # of the convolution that mixes the two masks of TSS
@@ -98,6 +100,19 @@ _C.MODEL.COMC.SENTENCES = 40000  # with one to five labels, beside 89 for each s
 _C.MODEL.COMC.BATCH = 512  # sentences of a training step
 _C.MODEL.COMC.NOISE = 0.1  # standard deviation, on each coordinate of a sentence's normalised feature
 _C.MODEL.COMC.MIX = 0.3  # weight of an image feature's projection into the space of texts
+
+_C.MODEL.CONTEXT = CfgNode()  # learned contexts: LABEL_PROMPTING coop and dualcoop, METHOD coop and dualcoop
+_C.MODEL.CONTEXT.COUNT = 4  # vectors of each; paper, Table 7: not stated; CoOp 16, DualCoOp 64 where labels are unseen
+# Such as "a photo of a": a context starts as these, a vector for each token whatever COUNT is; a negative one never
+# does. "": vectors drawn from N(0, 0.02^2), as CoOp and DualCoOp do; paper, Table 7: not stated.
+_C.MODEL.CONTEXT.WORDS = ""
+_C.MODEL.CONTEXT.RECOMPUTE = False  # gradient checkpointing of the text tower: less memory with many labels, more time
+
+_C.MODEL.DUALCOOP = CfgNode()
+_C.MODEL.DUALCOOP.SHARPNESS = 20.0  # factor of the cosines, also in the softmax over regions
+_C.MODEL.DUALCOOP.SCALE = 5.0  # factor of what is pooled over regions
+# Seen labels of a training step, drawn at random; 0: all; official, NUS-WIDE: 100.
+_C.MODEL.DUALCOOP.LABELS_PER_STEP = 0
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

@@ -20,9 +20,11 @@ from clip.text import NO_TEXTS, TextEncoder
 from clip.weights import check_image_size
 from loss.build import build_loss
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
+from model.compared.build_prompted import build_context, build_coop, build_dual_coop, recipe_of
 from model.kcot import KCOT, teacher_assignment
+from model.labels import ContextPrompts, DeepLabelPrompts, DualContextPrompts, LabelPrompts
 from model.matchers import Average, Bipartite, Matcher, Reweight
-from model.method import Method, ModelError, Recipe
+from model.method import Method, ModelError
 from model.model import RAM
 from model.ot_solver import sinkhorn
 from model.peaks import PeakRAM
@@ -78,7 +80,8 @@ def build_ram(
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")
-    prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT")
+    deep = cfg.MODEL.LABEL_PROMPTING == "deep"
+    prompted = block_indices(cfg.MODEL.DEPTH_TEXT, text_depth, "MODEL.DEPTH_TEXT") if deep else ()
     saa_blocks = block_indices(cfg.MODEL.SAA_LAYER, vision_depth, "MODEL.SAA_LAYER")
     from_block = cfg.MODEL.LADDER_START == "block"
     trunk = ImageTrunk(
@@ -100,20 +103,26 @@ def build_ram(
             mask_kernel=cfg.MODEL.KERNEL_SIZE,
         ),
         visual_prompts=DeepPrompts(adapted, count=cfg.MODEL.VISION_ADAPT, width=trunk.width),
-        label_prompts=DeepPrompts(prompted, count=cfg.MODEL.TEXT_CTX, width=text.width),
+        label_prompts=_label_prompts(cfg, text, prompted),
         matcher=_chosen(MATCHERS, cfg.MODEL.MATCHER, "MATCHER")(cfg, towers.logit_scale),
         teach=partial(teacher_assignment, scale=towers.logit_scale, sharpness=cfg.MODEL.TKT_SHARPNESS),
         loss=build_loss(cfg),
         loss_weight=cfg.MODEL.LOSS_WEIGHT,
-        recipe=Recipe(
-            lr=cfg.SOLVER.BASE_LR, adapter_factor=cfg.SOLVER.ADAPTER_FACTOR, lr_sgd=cfg.SOLVER.BASE_LR_SGD,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_sgd=cfg.SOLVER.WEIGHT_DECAY_SGD,
-            momentum=cfg.SOLVER.MOMENTUM,
-        ),
+        recipe=recipe_of(cfg),
         # The plan has mass 1 / C for each label, so the logits of C labels are C times smaller (Eq. 14).
         local_temperature=cfg.MODEL.TEMPERATURE or 0.1 / seen,
         global_temperature=cfg.MODEL.TEMPERATURE_GLOBAL,
-    )  # fmt: skip
+    )
+
+
+def _label_prompts(cfg: CfgNode, text: TextEncoder, prompted: Sequence[int]) -> LabelPrompts:
+    """RAM's own label prompts, or those that Table 7 puts in their place."""
+    if cfg.MODEL.LABEL_PROMPTING == "deep":
+        return DeepLabelPrompts(prompted, count=cfg.MODEL.TEXT_CTX, width=text.width)
+    context = build_context(cfg, text, words=cfg.MODEL.CONTEXT.WORDS)
+    if cfg.MODEL.LABEL_PROMPTING == "coop":
+        return ContextPrompts(context)
+    return DualContextPrompts(context, build_context(cfg, text))
 
 
 def build_peaks(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
@@ -184,6 +193,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "ram": build_ram,
     "ram-peaks": build_peaks,
     "zero-shot": _zero_shot,
+    "coop": build_coop,
+    "dualcoop": build_dual_coop,
     "ml-decoder": build_ml_decoder,
     "biam": build_biam,
     "mkt": build_mkt,
@@ -240,7 +251,8 @@ def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     template = cfg.MODEL.TEMPLATE
     one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
     kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
-    ladder_start, positions = cfg.MODEL.LADDER_START, cfg.MODEL.POSITIONS
+    ladder_start, positions, prompting = cfg.MODEL.LADDER_START, cfg.MODEL.POSITIONS, cfg.MODEL.LABEL_PROMPTING
+    promptings = ("deep", "coop", "dualcoop")
     rules = (
         ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
         ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
@@ -255,6 +267,7 @@ def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
         ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
         ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
         ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),
+        ("LABEL_PROMPTING", prompting, prompting in promptings, "deep, coop or dualcoop"),
         # Start and end of the text need a place each beside the prompts.
         ("TEXT_CTX", prompts, 0 <= prompts <= context - 2, f"between 0 and {context - 2}"),
         ("TEMPLATE", template, one_place, "a text with one {} for the label"),

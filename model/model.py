@@ -26,18 +26,11 @@ from clip.adapters import LadderLocalAdapter
 from clip.image import ImageTrunk
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
+from model.labels import LabelPrompts, Labels
 from model.matchers import Matcher, Matching
 from model.method import Group, Method, Recipe
 
 __all__ = ["RAM", "Labels", "Recognition"]
-
-
-class Labels(NamedTuple):
-    """A list of candidate labels, encoded."""
-
-    names: tuple[str, ...]
-    features: Tensor  # (C, D), with label prompts, not normalised
-    frozen: Tensor  # (C, D), of the frozen tower, not normalised; for the teacher
 
 
 class Recognition(NamedTuple):
@@ -60,7 +53,7 @@ class RAM(Method):
         text: text tower.
         adapter: LLA.
         visual_prompts: of the adapted blocks.
-        label_prompts: of the last text blocks.
+        label_prompts: of the text tower; see `model.labels`.
         matcher: similarities to a plan, KCOT in the paper; see `model.matchers`.
         teach: the teacher's assignment from its regions and frozen labels, Eq. (9).
         loss: of logits (B, C) and targets (B, C).
@@ -76,7 +69,7 @@ class RAM(Method):
 
     def __init__(
         self, *, trunk: ImageTrunk, text: TextEncoder, adapter: LadderLocalAdapter, visual_prompts: DeepPrompts,
-        label_prompts: DeepPrompts, matcher: Matcher, teach: Callable[[Tensor, Tensor], Tensor],
+        label_prompts: LabelPrompts, matcher: Matcher, teach: Callable[[Tensor, Tensor], Tensor],
         loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, recipe: Recipe, local_temperature: float,
         global_temperature: float,
     ) -> None:  # fmt: skip
@@ -90,7 +83,11 @@ class RAM(Method):
 
     def encode_labels(self, names: Sequence[str]) -> Labels:
         """The candidate labels' features; in evaluation, once for each list of names."""
-        return Labels(tuple(names), self.text(names, self.label_prompts()), self.text.prefix(names).plain)
+        return self.label_prompts.encode(self.text, names)
+
+    def tokens(self, names: Sequence[str]) -> Tensor:
+        """What the text tower reads of the names, beside the prompts: (C, context), int64, on the CPU."""
+        return self.label_prompts.tokens(self.text, names)
 
     def forward(self, images: Tensor, labels: Labels, targets: Tensor | None = None) -> Recognition:
         """Which labels are present, and which regions say so.
@@ -108,12 +105,13 @@ class RAM(Method):
 
         with torch.autocast(images.device.type, enabled=False):  # logits are cosines times up to 5000
             text = F.normalize(labels.features.float(), dim=-1)  # (C, D)
-            similarity = F.normalize(regions.float(), dim=-1) @ text.T  # (B, N, C)
+            regions, cls = F.normalize(regions.float(), dim=-1), F.normalize(features.cls.float(), dim=-1)
+            similarity = regions @ text.T  # (B, N, C)
             assignment = None if teacher is None else self.teach(teacher, labels.frozen)
             matching = self.matcher(similarity.detach(), assignment, targets)
 
-            local_logits = (matching.plan * similarity).sum(1) / self.local_temperature  # (B, C)
-            global_logits = F.normalize(features.cls.float(), dim=-1) @ text.T / self.global_temperature
+            local_logits = (matching.plan * labels.contrast(regions, similarity)).sum(1) / self.local_temperature
+            global_logits = labels.contrast(cls, cls @ text.T) / self.global_temperature  # (B, C)
             scores = (local_logits.softmax(-1) + global_logits.softmax(-1)) / 2
         return Recognition(scores, global_logits, local_logits, similarity, matching, assignment, features.grid)
 

@@ -19,7 +19,7 @@ class LabelEncoder:
     """Encodes labels; threads may share one.
 
     Args:
-        tower: the method's `TextEncoder`.
+        tower: the method's `TextEncoder`, which knows the texts of labels.
         evidence: what makes `Asked` of names.
     """
 
@@ -52,7 +52,8 @@ class LabelEncoder:
     def _alike(self, names: Sequence[str]) -> Iterator[list[int]]:
         """Positions of labels whose texts have the same number of tokens, a few at a time."""
         by_length: dict[int, list[int]] = {}
-        for place, length in enumerate(self._tower.tokens(names).argmax(-1).tolist()):  # end-of-text has the largest id
+        ends = self._evidence.tokens(names).argmax(-1)  # end-of-text has the largest id
+        for place, length in enumerate(ends.tolist()):
             by_length.setdefault(length, []).append(place)
         for places in by_length.values():
             yield from (places[k : k + TOGETHER] for k in range(0, len(places), TOGETHER))

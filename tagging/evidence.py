@@ -29,7 +29,7 @@ from model import RAM, ModelError
 from model.kcot import KCOT
 from model.ot_solver import sinkhorn
 
-__all__ = ["NAMES", "Asked", "Evidence", "Gallery", "RegionEvidence", "joined", "transports"]
+__all__ = ["NAMES", "Asked", "Evidence", "Gallery", "RegionEvidence", "joined", "obstacle"]
 
 CLOSEST, MARGINS = 8, 4  # regions whose cosines, and whose margins, are looked at one by one
 SHARPNESSES = (10.0, 30.0, 100.0)  # of soft maxima of cosines over regions
@@ -78,18 +78,18 @@ class RegionEvidence:
     """List-independent evidence from a trained RAM.
 
     Args:
-        ram: in evaluation mode; its matcher solves a transport problem.
+        ram: in evaluation mode; its matcher solves a transport problem, and its labels have no negative texts.
         anchors: the seen labels of its training.
 
     Raises:
-        ModelError: if the matcher has no cost to reweight regions by.
+        ModelError: if it is another one.
     """
 
     def __init__(self, ram: RAM, anchors: Sequence[str]) -> None:
         matcher: Any = ram.matcher
         self._ram = ram
-        if not transports(ram):
-            raise ModelError("scores by label need a matcher with a cost: MODEL.MATCHER kcot, ot, ot+lpd or ot+tkt")
+        if reason := obstacle(ram):
+            raise ModelError(reason)
         self._scale, self._reg = float(matcher.scale), float(matcher.reg)
         self.anchors = tuple(anchors)
         self._place = {text: k for k, text in enumerate(self._texts(self.anchors))}
@@ -154,8 +154,12 @@ class RegionEvidence:
         """How many labels `ask` can be given without holding more than a few hundred MB."""
         return max(1, LARGEST // (images * regions))
 
+    def tokens(self, names: Sequence[str]) -> Tensor:
+        """What the text tower reads of labels: (C, context), int64, on the CPU."""
+        return self._ram.tokens(names)
+
     def _texts(self, names: Sequence[str]) -> list[tuple[int, ...]]:
-        return [tuple(tokens) for tokens in self._ram.text.tokens(names).tolist()]
+        return [tuple(tokens) for tokens in self.tokens(names).tolist()]
 
     def _global_logits(self, cls: Tensor, text: Tensor) -> Tensor:
         return cls.to(text.dtype) @ text.T / self._ram.global_temperature.float()
@@ -193,9 +197,13 @@ def joined(galleries: Sequence[Gallery]) -> Gallery:
     return Gallery._make([*tensors, galleries[0].grid])
 
 
-def transports(ram: RAM) -> bool:
-    """Whether its matcher weighs regions by a cost, as those of KCOT's family do."""
-    return hasattr(ram.matcher, "presence_temperature")
+def obstacle(ram: RAM) -> str:
+    """Why there is no evidence for labels one by one, in a sentence; "" where there is."""
+    if ram.label_prompts.has_negatives:
+        return "scores by label know no negative texts: MODEL.LABEL_PROMPTING deep or coop has none"
+    if not hasattr(ram.matcher, "presence_temperature"):  # those of KCOT's family weigh regions by a cost
+        return "scores by label need a matcher with a cost: MODEL.MATCHER kcot, ot, ot+lpd or ot+tkt"
+    return ""
 
 
 def _unit(features: Tensor) -> Tensor:

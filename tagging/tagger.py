@@ -24,7 +24,7 @@ from model import RAM
 from tagging.build import build, portable
 from tagging.calibration import Calibration, CalibrationError
 from tagging.encoding import LabelEncoder, checked_names
-from tagging.evidence import NAMES, Asked, Gallery, RegionEvidence, joined, transports
+from tagging.evidence import NAMES, Asked, Gallery, RegionEvidence, joined, obstacle
 from tagging.pictures import Picture, is_one
 from tagging.portable import CONFIG, WEIGHTS, Parts, TaggerError, read_parts, write_parts
 from tagging.tags import Answer, Tags, charts, picked
@@ -73,7 +73,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         tower: Any = method.text
         self.template = tower.template
         self.evidence = self._encode = self._own = None
-        if isinstance(method, RAM) and transports(method):
+        if isinstance(method, RAM) and not obstacle(method):
             self.evidence = RegionEvidence(method, parts.seen)
             self._encode = LabelEncoder(tower, self.evidence)
             self._own = self._encode(parts.seen, {})

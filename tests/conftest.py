@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 from yacs.config import CfgNode
 
+from clip.load import load_clip
+from clip.text import TextEncoder
 from configs import load_config
 from engine import cli
+from tools.check_parity import build_clip, read
 
 ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
 SEEN = ("cat", "cup", "dog", "tree")
 UNSEEN = ("car", "kite", "sun")
 
@@ -96,6 +100,23 @@ def trained(finished: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
 
     overrides = [*finished.overrides, "OUTPUT_DIR", str(runs)]
     return SimpleNamespace(data=finished.data, runs=runs, run=run, overrides=overrides, config=config)
+
+
+@pytest.fixture(scope="session")
+def released_text() -> TextEncoder:
+    """The text tower of the small CLIP that the releases of RAM, CoOp and DualCoOp were run on."""
+    file = read(DATA / "release_open.npz")
+    with np.load(DATA / "release_coop.npz") as coop:  # knows more tokens
+        file |= {f"clip/token_embedding.{part}": coop[f"param/token_embedding.{part}"] for part in ("ids", "rows")}
+    tokenize = load_clip("ViT-tiny-8", "random").tokenize
+    return TextEncoder(build_clip(file), tokenize, template="a photo of a {}.", prompted=())
+
+
+@pytest.fixture(scope="session")
+def released_labels() -> list[str]:
+    """The ten labels that they were run on."""
+    file = read(DATA / "release_open.npz")
+    return [*file["classes.seen"].tolist(), *file["classes.unseen"].tolist()]
 
 
 @pytest.fixture

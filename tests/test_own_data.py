@@ -242,6 +242,13 @@ def test_a_method_for_missing_labels_gets_minus_one(partly_known, train_script, 
     assert counts[0] == 1
 
 
+def test_dual_coop_trains_on_labels_that_are_not_known(partly_known, train_script, tmp_path):
+    train_script.train(partly_known("MODEL.METHOD", "dualcoop", "MODEL.LOSS_WEIGHT", "0.01"), None)
+    (run,) = (tmp_path / "runs").iterdir()
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert all(line["loss_asl"] > 0 for line in lines if line["kind"] == "train")
+
+
 @pytest.mark.parametrize("key", ["EMPTY_CELL", "UNKNOWN"])
 def test_other_words_for_what_is_not_known_are_refused(partly_known, train_script, key):
     with pytest.raises(DataError, match=f"DATASETS.{key} is 'perhaps'; it has to be"):

@@ -513,7 +513,10 @@ def test_raw_and_averaged_weights_score_differently(trained, test_script):
     assert abs(raw - averaged).max() > 1e-6
 
 
-@pytest.mark.parametrize(("key", "value"), [("MODEL.OT_REG", "0.2"), ("INPUT.PIXEL_MEAN", "(0.4, 0.5, 0.5)")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MODEL.OT_REG", "0.2"), ("INPUT.PIXEL_MEAN", "(0.4, 0.5, 0.5)"), ("MODEL.CONTEXT.COUNT", "7")],
+)
 def test_a_test_with_another_model_warns_of_it(trained, test_script, key, value):
     with pytest.warns(UserWarning, match=f"^{key} was .* in training and is "):
         test_script.test(trained.config(key, value))

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -32,8 +32,9 @@ from engine.optim import optimizers
 from errors import UserError
 from loss import mmc_loss
 from model.kcot import KCOT, teacher_assignment
+from model.labels import DeepLabelPrompts, Labels
 from model.method import Recipe
-from model.model import RAM, Labels, Recognition
+from model.model import RAM, Recognition
 from model.ot_solver import sinkhorn
 
 LIMITS = {"text": 1e-4, "image": 1e-4, "teacher": 1e-4, "eval": 1e-4, "train": 1e-4, "grad": 1e-4, "trajectory": 1e-3}
@@ -150,8 +151,8 @@ def build_model(file: Reference) -> RAM:
         adapter=LadderLocalAdapter(
             adapted, width=trunk.width, joint_width=text.joint_width, mask_kernel=mask.shape[-1]
         ),
-        visual_prompts=_prompts(file, "visual", trunk.width),
-        label_prompts=_prompts(file, "text", text.width),
+        visual_prompts=DeepPrompts(**_prompts(file, "visual"), width=trunk.width),
+        label_prompts=DeepLabelPrompts(**_prompts(file, "text"), width=text.width),
         matcher=KCOT(
             scale=scale, reg=reg, reg_teacher=float(file["train/reg"]) - reg, presence_temperature=0.1,
             solve=partial(sinkhorn, max_iter=100, tol=1e-3, stop="batch"),
@@ -178,14 +179,15 @@ def recipe(file: Reference) -> Recipe:
     return Recipe(lr[1], lr[0] / lr[1], lr[2], decay, decay, float(file["trajectory/momentum"]))
 
 
-def _prompts(file: Reference, tower: str, width: int) -> DeepPrompts:
+def _prompts(file: Reference, tower: str) -> dict[str, Any]:
+    """Which blocks have prompts, and how many each."""
     blocks = blocks_with(file, f"param/{tower}.", "prompts")
-    count = len(file[f"param/{tower}.{blocks[0]}.prompts"]) if blocks else 0
-    return DeepPrompts(blocks, count=count, width=width)
+    return {"blocks": blocks, "count": len(file[f"param/{tower}.{blocks[0]}.prompts"]) if blocks else 0}
 
 
 def named_parameters(model: RAM) -> dict[str, Tensor]:
     """The trained parameters under the file's names."""
+    assert isinstance(model.label_prompts, DeepPrompts)  # as the release has them
     named: dict[str, Tensor] = {
         "temperature.local": model.local_temperature, "temperature.global": model.global_temperature
     }  # fmt: skip

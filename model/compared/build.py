@@ -1,4 +1,4 @@
-"""The compared methods from the configuration, whose only readers in this folder are the functions of this file."""
+"""Compared methods from the configuration, whose only readers in this folder are this file and `build_prompted.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,10 @@ from model.compared.tagclip import SCENE_TEMPLATES, TagCLIP
 from model.compared.template_words import TemplateWords
 from model.method import ModelError
 
-__all__ = ["build_biam", "build_comc", "build_mkt", "build_ml_decoder", "build_tagclip"]
+__all__ = [
+    "build_biam", "build_comc", "build_mkt", "build_ml_decoder", "build_tagclip", "frozen_text", "frozen_trunk",
+    "refuse_impossible",
+]  # fmt: skip
 
 ML_DECODER_SMALLEST = 1e-8  # probability at which the logarithms of ML-Decoder's loss end
 
@@ -26,7 +29,7 @@ def build_ml_decoder(
 ) -> MLDecoder:  # fmt: skip
     """ML-Decoder; see `model.build.build_method`."""
     _check_ml_decoder(cfg)
-    trunk, text = _frozen_trunk(cfg, towers), _frozen_text(cfg, towers, texts)
+    trunk, text = frozen_trunk(cfg, towers), frozen_text(cfg, towers, texts)
     return MLDecoder(
         trunk=trunk,
         text=text,
@@ -49,7 +52,7 @@ def _check_ml_decoder(cfg: CfgNode) -> None:
     """Refuses sizes that no decoder can have."""
     width, heads = cfg.MODEL.ML_DECODER.WIDTH, cfg.MODEL.ML_DECODER.HEADS
     hidden, dropout = cfg.MODEL.ML_DECODER.HIDDEN, cfg.MODEL.ML_DECODER.DROPOUT
-    _refuse_impossible((
+    refuse_impossible((
         ("ML_DECODER.HEADS", heads, heads >= 1, "at least 1"),
         ("ML_DECODER.WIDTH", width, width >= 1 and width % max(heads, 1) == 0,
          f"a positive multiple of the {heads} heads"),
@@ -64,12 +67,12 @@ def build_biam(
     """BiAM; see `model.build.build_method`."""
     channels, heads, top_k = cfg.MODEL.BIAM.CHANNELS, cfg.MODEL.BIAM.HEADS, cfg.MODEL.BIAM.TOP_K
     regions, divisible = _fewest_regions(cfg, towers), 1 <= heads <= channels and channels % heads == 0
-    _refuse_impossible((
+    refuse_impossible((
         ("BIAM.HEADS", heads, heads >= 1, "at least 1"),
         ("BIAM.CHANNELS", channels, divisible, f"a multiple of the {heads} heads"),
         ("BIAM.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
     ))  # fmt: skip
-    trunk, text = _frozen_trunk(cfg, towers), _frozen_text(cfg, towers, texts)
+    trunk, text = frozen_trunk(cfg, towers), frozen_text(cfg, towers, texts)
     head = BiAMHead(
         map_width=trunk.width, global_width=text.joint_width, label_width=text.joint_width, channels=channels,
         heads=heads, top_k=top_k,
@@ -106,7 +109,7 @@ def _check_mkt(cfg: CfgNode, *, depth: int, regions: int) -> None:
     stage, blocks, top_k = cfg.MODEL.MKT.STAGE, cfg.MODEL.MKT.BLOCKS, cfg.MODEL.MKT.TOP_K
     template, distillation, decay = cfg.MODEL.MKT.TEMPLATE, cfg.MODEL.MKT.DISTILLATION, cfg.MODEL.MKT.LAYER_DECAY
     one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
-    _refuse_impossible((
+    refuse_impossible((
         ("MKT.STAGE", stage, stage in (1, 2), "1 or 2"),
         ("MKT.BLOCKS", blocks, 1 <= blocks <= depth, f"between 1 and the {depth} blocks of the image tower"),
         ("MKT.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
@@ -123,15 +126,15 @@ def build_tagclip(
     kind, blocks = cfg.MODEL.TAGCLIP.TEMPLATES, cfg.MODEL.TAGCLIP.BLOCKS
     votes, threshold = cfg.MODEL.TAGCLIP.VOTES, cfg.MODEL.TAGCLIP.THRESHOLD
     templates = {"official": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES), "one": (cfg.MODEL.TEMPLATE,)}
-    _refuse_impossible((
+    refuse_impossible((
         ("TAGCLIP.TEMPLATES", kind, kind in templates, "official or one"),
         ("TAGCLIP.BLOCKS", blocks, blocks >= 1, "at least 1"),
         ("TAGCLIP.VOTES", votes, 0 <= votes <= 1, "between 0 and 1"),
         ("TAGCLIP.THRESHOLD", threshold, 0 <= threshold <= 1, "between 0 and 1"),
     ))  # fmt: skip
     return TagCLIP(
-        trunk=_frozen_trunk(cfg, towers),
-        text=_frozen_text(cfg, towers, texts),
+        trunk=frozen_trunk(cfg, towers),
+        text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         templates=templates[kind],
         background=cfg.MODEL.TAGCLIP.BACKGROUND,
@@ -150,15 +153,15 @@ def build_comc(
         raise ModelError("MODEL.METHOD comc classifies labels that are fixed in training, and none are known here")
     sentences, batch = cfg.MODEL.COMC.SENTENCES, cfg.MODEL.COMC.BATCH
     noise, mix = cfg.MODEL.COMC.NOISE, cfg.MODEL.COMC.MIX
-    _refuse_impossible((
+    refuse_impossible((
         ("COMC.SENTENCES", sentences, sentences >= 0, "at least 0"),
         ("COMC.BATCH", batch, batch >= 1, "at least 1"),
         ("COMC.NOISE", noise, noise >= 0, "at least 0"),
         ("COMC.MIX", mix, 0 <= mix <= 1, "between 0 and 1"),
     ))  # fmt: skip
     return CoMC(
-        trunk=_frozen_trunk(cfg, towers),
-        text=_frozen_text(cfg, towers, texts),
+        trunk=frozen_trunk(cfg, towers),
+        text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         labels=labels,
         templates=IMAGENET_TEMPLATES,
@@ -173,14 +176,14 @@ def build_comc(
     )
 
 
-def _frozen_trunk(cfg: CfgNode, towers: ClipTowers) -> ImageTrunk:
-    """The image tower as it is."""
+def frozen_trunk(cfg: CfgNode, towers: ClipTowers, adapted: Sequence[int] = ()) -> ImageTrunk:
+    """The image tower as it is, tapped behind the blocks `adapted`."""
     return ImageTrunk(
-        towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
+        towers.visual, adapted=adapted, saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
     )
 
 
-def _frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str]) -> TextEncoder:
+def frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str]) -> TextEncoder:
     """The text tower as it is."""
     return TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
 
@@ -192,7 +195,7 @@ def _fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
     return min((height // rows) * (width // columns) for height, width in sizes)
 
 
-def _refuse_impossible(rules: Iterable[tuple[str, object, bool, str]]) -> None:
+def refuse_impossible(rules: Iterable[tuple[str, object, bool, str]]) -> None:
     """Refuses the first value that does not hold: key below MODEL, value, whether it holds, and what is wanted."""
     for key, value, holds, wanted in rules:
         if not holds:

@@ -53,6 +53,13 @@ def test_attention_weights_are_those_of_torchs_own_attention():
     torch.testing.assert_close(attention_weights(block, x), block.attn(normed, normed, normed)[1])
 
 
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.3}])
+def test_a_block_on_values_is_that_of_open_clip_where_tokens_see_themselves_alone(settings):
+    block, x = block_of(**settings), tokens(2, 7, 48)
+    alone = torch.full((7, 7), float("-inf")).fill_diagonal_(0)
+    torch.testing.assert_close(run_block_on_values(block, x), block(x, attn_mask=alone), rtol=1e-4, atol=1e-5)
+
+
 def test_given_projections_are_used_instead_of_those_of_x():
     block, x, other = block_of(), tokens(2, 7, 48), tokens(2, 7, 48, seed=2)
     torch.testing.assert_close(run_block(block, x, project_qkv(block, x)), run_block(block, x))

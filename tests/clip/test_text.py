@@ -129,6 +129,17 @@ def test_another_list_of_names_is_another_prefix(towers):
     close(encoder(NAMES[::-1], {}), towers.text(tokens_of(towers, NAMES[::-1])))
 
 
+def test_names_without_a_template_are_cut_at_the_longest_ones_end_and_read_once(towers):
+    encoder = encoder_of(towers)
+    bare = encoder.bare(("dog", "traffic_light"))
+    expected = towers.tokenize(["dog.", "traffic light."])
+    assert torch.equal(bare.tokens, expected[:, :5])
+    assert torch.equal(bare.ends, torch.tensor([3, 4]))
+    assert encoder.bare(["dog", "traffic_light"]) is bare
+    assert torch.equal(encoder.bare_tokens(("dog", "traffic_light")), expected)
+    assert encoder.prefix(("dog", "traffic_light")).ends[0] > 3  # kept apart
+
+
 def test_least_recently_used_list_is_forgotten_first(towers, ran):
     encoder = encoder_of(towers, ())
     lists = [(f"label {index}",) for index in range(KEPT_LISTS)]

@@ -139,6 +139,26 @@ def test_features_that_were_stored_give_the_same_gallery(evidence, gallery):
             torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
+def test_labels_behind_a_learned_context_are_judged_one_by_one_too(config, images):
+    cfg = config("MODEL.LABEL_PROMPTING", "coop")
+    ram = build_method(cfg, load_towers(cfg), seen=6).eval().requires_grad_(False)
+    evidence = RegionEvidence(ram, SEEN)
+    gallery = evidence.gallery(images)
+    own = ram(images, ram.encode_labels(SEEN))
+    found = evidence.ask(gallery, evidence.labels(SEEN)).numbers
+    near = {"rtol": 5e-3, "atol": 1e-5, "check_dtype": False}  # RAM stops before the fixed point
+    torch.testing.assert_close(found[..., 0], own.local_logits, **near)
+    torch.testing.assert_close(found[..., 1], own.global_logits, **near)
+    assert evidence.labels(["traffic_light", "A photo of a dog."]).anchor.tolist() == [SEEN.index("traffic light"), -1]
+
+
+def test_labels_with_negative_texts_are_refused(config):
+    cfg = config("MODEL.LABEL_PROMPTING", "dualcoop")
+    ram = build_method(cfg, load_towers(cfg), seen=6).eval()
+    with pytest.raises(ModelError, match=r"know no negative texts: MODEL\.LABEL_PROMPTING deep or coop has none"):
+        RegionEvidence(ram, SEEN)
+
+
 def test_a_matcher_without_a_cost_is_refused(config):
     cfg = config("MODEL.MATCHER", "average")
     ram = build_method(cfg, load_towers(cfg), seen=6).eval()

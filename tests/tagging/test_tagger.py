@@ -15,6 +15,7 @@ from PIL import Image
 from clip.load import TextError
 from datasets.records import DataError
 from model import Tagger as FromModel
+from model import build_method, load_towers
 from tagging import CalibrationError, Tagger, TaggerError
 from tagging.build import zero_shot_parts
 
@@ -307,6 +308,49 @@ def test_a_matcher_without_a_cost_tags_by_the_published_score(parts, config, fil
     assert len(average.tag(files[0], LABELS, score="paper").labels) == 4
     with pytest.raises(TaggerError, match="scores lists of labels only"):
         average.tag(files[0], LABELS)
+
+
+@pytest.fixture(scope="module")
+def made(parts, config):
+    """A tagger of another method or other label prompts, with fresh weights."""
+
+    def make(*overrides):
+        cfg = config(*overrides)
+        state = build_method(cfg, load_towers(cfg), seen=len(parts.seen)).trained_state()
+        return Tagger(parts._replace(config=cfg.dump(), state=state), batch=2)
+
+    return make
+
+
+def test_labels_behind_a_learned_context_have_probabilities(made, files, tmp_path):
+    tagger = made("MODEL.LABEL_PROMPTING", "coop")
+    together = probabilities(tagger.tag(files[0], LABELS))
+    for name in LABELS:
+        assert probabilities(tagger.tag(files[0], [name])) == {name: together[name]}
+    asked = tagger.labels(["a", "b"], {"a": "dog.", "b": "A photo of a dog."})
+    assert asked.anchor.tolist() == [tagger.seen.index("dog"), -1]
+    tagger.export(tmp_path)
+    assert probabilities(Tagger.load(tmp_path).tag(files[0], LABELS)) == together
+
+
+@pytest.mark.parametrize(
+    ("overrides", "title"),
+    [
+        (("MODEL.LABEL_PROMPTING", "dualcoop"), "RAM"),
+        (("MODEL.METHOD", "coop"), "CoOp"),
+        (("MODEL.METHOD", "dualcoop"), "DualCoOp"),
+    ],
+)
+def test_other_methods_tag_by_the_scores_of_their_own(made, files, overrides, title, tmp_path):
+    tagger = made(*overrides)
+    tagger.export(tmp_path)
+    tagger = Tagger.load(tmp_path)
+    expected = tagger.method(tagger.preparation(files[0])[None], tagger.method.encode_labels(LABELS)).scores[0]
+    tags = tagger.tag(files[0], LABELS, score="paper")
+    close(probabilities(tags), dict(zip(LABELS, expected.tolist(), strict=True)))
+    assert not tagger.calibrated
+    with pytest.raises(TaggerError, match=f"^{title} scores lists of labels only: score='paper'$"):
+        tagger.tag(files[0], LABELS)
 
 
 def test_another_clip_is_refused(parts, tmp_path):
