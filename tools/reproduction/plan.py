@@ -166,8 +166,11 @@ class _Planner:
             return why, ("TEST.PROTOCOLS", "ZSL")
         return "", ()
 
+    def files(self, spec: Spec) -> tuple[str, ...]:
+        return (*self.benchmark.files, *map(os.path.relpath, spec.files(self.base.DATASETS.NAMES)))
+
     def load(self, spec: Spec, *more: str) -> CfgNode:
-        return load_config([*self.benchmark.files, *spec.files], [*self.benchmark.overrides, *spec.overrides, *more])
+        return load_config(self.files(spec), [*self.benchmark.overrides, *spec.overrides, *more])
 
     def job(self, spec: Spec, seed: int | None, more: Sequence[str]) -> Job:
         seeded = () if seed is None else (SEED, str(seed))
@@ -175,10 +178,9 @@ class _Planner:
         after = self.job(tables.runs()[spec.after], seed, ()) if spec.after else None
         made = recipe(config, after.recipe if after else "")
         name = "ram" if made == self.ram else spec.name
-        files = (*self.benchmark.files, *(os.path.relpath(file) for file in spec.files))
         overrides = (*self.benchmark.overrides, *spec.overrides, *more, *seeded)
         identity = digest(config, after.identity if after else "")
-        return Job(name, seed, files, overrides, config, identity, made, after, self.benchmark)
+        return Job(name, seed, self.files(spec), overrides, config, identity, made, after, self.benchmark)
 
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -44,10 +44,12 @@ class Spec(NamedTuple):
         """Keys and values in turn."""
         return [word for pair in self.settings for word in pair]
 
-    @property
-    def files(self) -> list[Path]:
-        """The configuration of its method, if it has one."""
-        return [METHODS / f"{self.method}.yml"] if self.method else []
+    def files(self, benchmark: str) -> list[Path]:
+        """The configuration of its method, if it has one, and its recipe for the benchmark DATASETS.NAMES, if any."""
+        if not self.method:
+            return []
+        recipe = METHODS / benchmark / f"{self.method}.yml"
+        return [METHODS / f"{self.method}.yml", *([recipe] if benchmark and recipe.is_file() else [])]
 
 
 class Row(NamedTuple):
@@ -96,7 +98,8 @@ def wanted(words: Sequence[str]) -> list[str]:
         TableError: if there is no such table.
     """
     asked = [ALIASES.get(word, word) for one in words for word in one.split(",") if word]
-    names = [name for word in asked for name in (NAMES if word == "all" else (word,))]
+    every = [name for name, entry in _data("tables.yml")["tables"].items() if not entry.get("aside")]
+    names = [name for word in asked for name in (every if word == "all" else (word,))]
     if unknown := [name for name in names if name not in NAMES]:
         raise TableError(f"there is no table {unknown[0]!r}: {', '.join([*ALIASES, *NAMES])} or all")
     return list(dict.fromkeys(names))
