@@ -23,14 +23,16 @@ B images, C labels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from errors import UserError
 
-__all__ = ["Group", "Method", "ModelError", "Output", "Recipe"]
+__all__ = ["Group", "Method", "ModelError", "Output", "Recipe", "chosen"]
+
+Chosen = TypeVar("Chosen")
 
 
 class ModelError(UserError, ValueError):
@@ -133,3 +135,14 @@ class Method(nn.Module, ABC):
         for name in self.frozen:
             self.get_submodule(name).eval()
         return self
+
+
+def chosen(table: Mapping[str, Chosen], name: str, key: str) -> Chosen:
+    """What a table has under a name.
+
+    Raises:
+        ModelError: naming the key below MODEL, if it has nothing.
+    """
+    if name not in table:
+        raise ModelError(f"MODEL.{key} must be one of {', '.join(table)}, not {name!r}")
+    return table[name]
