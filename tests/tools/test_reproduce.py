@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -175,19 +173,18 @@ def test_tables_are_logged_where_that_is_wanted(called, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_table_of_the_tiny_benchmark_is_reproduced_by_train_and_test(made_up, tmp_path):
+def test_a_table_of_the_tiny_benchmark_is_reproduced_by_train_and_test(made_up, tmp_path, capsys):
     """Two of three rows are there from another machine; the third is made."""
     words = ("DATASETS.SUBSET", "12", "SOLVER.MAX_EPOCHS", "1")
-    planned = plan(["11"], Benchmark(("configs/tiny.yml",), words), [1])
+    planned = plan(["11"], Benchmark((str(ROOT / "configs" / "tiny.yml"),), words), [1])
     job = planned.jobs[0]
-    line = [sys.executable, "tools/reproduce.py", "--table", "11", "--seeds", "1", "--config_file", "configs/tiny.yml",
-            "--out", str(tmp_path / "out"), *words, "OUTPUT_DIR", str(tmp_path / "runs")]  # fmt: skip
     for other in planned.jobs[1:]:
         content = made_up(other, {"zero-shot CLIP": 1.0, "RAM": 2.0})
         work.write(tmp_path / "out", other.file, {**content, "lists": {}, "clip": None})
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 runs are finished, 1 to do" in done.stdout
+    line = ["--table", "11", "--seeds", "1", "--config_file", str(ROOT / "configs" / "tiny.yml"),
+            "--out", str(tmp_path / "out"), *words, "OUTPUT_DIR", str(tmp_path / "runs")]  # fmt: skip
+    assert reproduce.main(line) == 0
+    assert "2 runs are finished, 1 to do" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / job.file).read_text())
     assert content["identity"] == job.identity
     assert content["results"].keys() == {"zero-shot CLIP", "RAM", "RAM (EMA)"}
@@ -195,5 +192,5 @@ def test_a_table_of_the_tiny_benchmark_is_reproduced_by_train_and_test(made_up, 
     assert content["curve"]["loss"]
     assert content["seconds"] > 0
     assert str(tmp_path) not in json.dumps(content)
-    again = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert "to do" not in again.stdout
+    assert reproduce.main(line) == 0
+    assert "to do" not in capsys.readouterr().out
