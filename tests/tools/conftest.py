@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -132,3 +133,11 @@ def programs(tmp_path, monkeypatch):
 def known_tables(monkeypatch):
     """Leaves the tables that need no compared method."""
     monkeypatch.setattr(tables, "NAMES", HERE)
+
+
+@pytest.fixture
+def interruptible():
+    """A process that an interrupt reaches, as it does not where a shell started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -83,6 +83,7 @@ def test_a_failed_run_is_named_with_its_log_and_the_others_go_on(called, program
     assert (code, "3 runs are finished, 1 to do" in out) == (0, True)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_killed_tool_goes_on_with_what_was_interrupted(called, programs, monkeypatch, capsys):
     monkeypatch.setenv("HANG", "ot")
 

@@ -84,6 +84,7 @@ def test_what_begins_with_a_failed_task_is_not_run(task):
     assert ("begins", "b") not in said
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_the_programs_and_theirs(task, tmp_path, kind):
     child = f"import time, os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
