@@ -49,9 +49,19 @@ def build_method(
         ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
         loss.build.LossError: likewise, for the loss.
     """
+    _check_towers(cfg)
     name = cfg.MODEL.METHOD
     known = {"labels": labels} if name in FIXED_LABELS else {}
     return chosen(METHODS, name, "METHOD")(cfg, towers, seen=seen, texts=texts, **known)
+
+
+def _check_towers(cfg: CfgNode) -> None:
+    """Refuses what no method can encode images or labels with."""
+    template, positions = cfg.MODEL.TEMPLATE, cfg.MODEL.POSITIONS
+    if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
+        raise ModelError(f"MODEL.TEMPLATE must be a text with one {{}} for the label, not {template!r}")
+    if positions not in ("bilinear", "bicubic"):
+        raise ModelError(f"MODEL.POSITIONS must be bilinear or bicubic, not {positions!r}")
 
 
 def build_zero_shot(

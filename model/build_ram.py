@@ -152,10 +152,8 @@ def block_indices(spec: Sequence[int | str], depth: int, key: str) -> tuple[int,
 
 def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     """Refuses what would fail in the first batch only, or never and mean nothing."""
-    template = cfg.MODEL.TEMPLATE
-    one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
     kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
-    ladder_start, positions, prompting = cfg.MODEL.LADDER_START, cfg.MODEL.POSITIONS, cfg.MODEL.LABEL_PROMPTING
+    ladder_start, prompting = cfg.MODEL.LADDER_START, cfg.MODEL.LABEL_PROMPTING
     promptings = ("deep", "coop", "dualcoop")
     rules = (
         ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
@@ -168,13 +166,11 @@ def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
         ("TEMPERATURE", tau, tau > 0 or (tau == 0 and seen > 0), "positive, or auto where the seen labels are known"),
         ("TEMPERATURE_GLOBAL", cfg.MODEL.TEMPERATURE_GLOBAL, cfg.MODEL.TEMPERATURE_GLOBAL > 0, "positive"),
         ("LADDER_START", ladder_start, ladder_start in ("embeddings", "block"), "embeddings or block"),
-        ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
         ("KERNEL_SIZE", kernel, kernel > 0 and kernel % 2 == 1, "positive and odd"),
         ("VISION_ADAPT", cfg.MODEL.VISION_ADAPT, cfg.MODEL.VISION_ADAPT >= 0, "at least 0"),
         ("LABEL_PROMPTING", prompting, prompting in promptings, "deep, coop or dualcoop"),
         # Start and end of the text need a place each beside the prompts.
         ("TEXT_CTX", prompts, 0 <= prompts <= context - 2, f"between 0 and {context - 2}"),
-        ("TEMPLATE", template, one_place, "a text with one {} for the label"),
     )
     for key, value, holds, wanted in rules:
         if not holds:

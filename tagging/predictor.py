@@ -3,6 +3,7 @@
 B pictures, C spellings, K labels found, regions on a grid of h x w.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,7 +70,7 @@ class Predictor:
         if isinstance(threshold, str) and score == "paper":
             raise CalibrationError(f"the threshold {threshold!r} is one of probabilities: give a number, or --top")
         self._tagger, self._labels, self._top, self._maps = tagger, spellings.labels, top, maps
-        self._cuts = [0.0] * len(spellings.names)
+        self._cuts = [-math.inf] * len(spellings.names)  # scores of some methods are negative
         if isinstance(threshold, float | int):
             self._cuts = [float(threshold)] * len(spellings.names)
         elif threshold is not None:

@@ -112,7 +112,8 @@ def _update(digest: Any, value: Any) -> None:
 
 def _newest(folder: Path) -> Path | None:
     """The newest run at any depth below a folder; by the name, as `newest_run`."""
-    folders = {path.parent.parent for path in folder.rglob("checkpoint.pth") if path.parent != folder}
+    found = [path.parent for path in folder.rglob("checkpoint.pth") if path.parent != folder]
+    folders = {run.parent for run in found if "reproduce" not in run.relative_to(folder).parts}  # rows of tables
     runs = [run for run in map(newest_run, folders) if run is not None]
     return max(runs, key=_started) if runs else None
 

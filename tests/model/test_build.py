@@ -83,6 +83,15 @@ def test_a_local_temperature_of_zero_is_a_tenth_over_the_number_of_seen_labels(t
     assert model.local_temperature.item() == pytest.approx(0.1 / 35)
 
 
+@pytest.mark.parametrize("method", ["ram", "coop", "biam", "ml-decoder", "comc", "tagclip", "zero-shot"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("TEMPLATE", "a {x} of {}"), ("TEMPLATE", "no place"), ("POSITIONS", "nearest")]
+)
+def test_no_method_takes_a_template_or_positions_that_cannot_be(towers, method, key, value):
+    with pytest.raises(ModelError, match=rf"MODEL\.{key} must be .*, not '{value}'"):
+        build_method(config("MODEL.METHOD", method, f"MODEL.{key}", value), towers, labels=("a",))
+
+
 def test_texts_of_labels_reach_the_text_tower_of_the_model_and_of_zero_shot_clip(towers):
     cfg = config("MODEL.TEMPLATE", "{}!")
     texts = {"a": "two words!"}

@@ -1,6 +1,7 @@
 """Many pictures to the labels of each."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,14 @@ def test_zero_shot_clip_gives_scores_that_sum_to_one(config, pictures):
     tagger = Tagger(zero_shot_parts(config().dump()))
     found = predicted(Predictor(tagger, spelt_alike(LABELS), score="paper"), pictures)
     assert [sum(one.probabilities) for one in found] == pytest.approx([1] * 5, abs=1e-5)
+
+
+def test_without_a_threshold_scores_below_zero_pass_too(parts, pictures, monkeypatch):
+    tagger = Tagger(parts)
+    whole = Predictor(tagger, spelt_alike(LABELS), score="paper")
+    below = SimpleNamespace(scores=torch.full((1, len(LABELS)), -2.0))
+    monkeypatch.setattr(tagger.method, "forward", lambda *_: below)
+    assert len(predicted(whole, pictures[:1])[0].labels) == len(LABELS)
 
 
 def test_what_cannot_be_read_is_set_aside_and_the_rest_is_answered(tagger, pictures, tmp_path):

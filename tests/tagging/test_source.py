@@ -71,6 +71,13 @@ def test_what_is_not_there_is_named(tmp_path):
         find_source(str(tmp_path))
 
 
+def test_rows_of_reproduced_tables_are_not_the_newest_run(runs):
+    newest = find_source(runs=runs).place
+    row = runs / "reproduce" / "average" / "seed-1" / "29991231-235959"
+    shutil.copytree(runs / "custom" / "20260301-000000-10", row)
+    assert find_source(runs=runs).place == newest
+
+
 def test_missing_weights_of_clip_name_the_option(runs):
     for source in (find_source(runs=runs), find_source(config_file="configs/tiny.yml")):
         with pytest.raises(TaggerError, match=r"gone\.pt.*--clip_weights"):

@@ -40,7 +40,7 @@ def reports_of(page: Path) -> dict[Benchmark, list[Report]]:
         there = {identity: one for identity, one in outcomes.items() if one.benchmark == benchmark}
         seeds = sorted({one.content["seed"] for one in there.values()} - {None}) or [1]
         here = benchmark._replace(files=tuple(str(ROOT / file) for file in benchmark.files))
-        planned = plan(tables.NAMES, here, seeds)
+        planned = plan([name for name in tables.NAMES if not tables.is_aside(name)], here, seeds)
         all_tables = [report(table, planned.dataset, there, speeds=measured)
                       for table in planned.tables]  # fmt: skip
         made[benchmark] = [one for one in all_tables if sum(bool(line.outcomes) for line in one.lines) > 1]
@@ -81,8 +81,10 @@ def write_page(page: Path) -> None:
                     kept.add(path)
                     with atomic_write(path) as file:
                         figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
+    before = page.read_text(encoding="utf-8") if page.is_file() else ""
     for path in set(folder.glob("*.png")) - kept:
-        path.unlink()
+        if f"({(FIGURES / path.name).as_posix()})" in before:  # not of somebody else
+            path.unlink()
     with atomic_write(page, "w") as file:
         file.write(page_text(page))
 

@@ -163,7 +163,8 @@ def run_all(
         kept_open: file descriptors that the programs inherit.
     """
     runner = _Runner(list(tasks), slots, said, kept_open)
-    with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    with _interrupted_by(*(one for one in ending if signal.getsignal(one) != signal.SIG_IGN)):  # nohup ignores one
         try:
             while runner.waiting or runner.active:
                 runner.launch()

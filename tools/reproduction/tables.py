@@ -14,8 +14,8 @@ import yaml
 from errors import UserError
 
 __all__ = [
-    "METHODS", "NAMES", "PROTOCOLS", "Ordering", "Row", "Spec", "Table", "TableError", "labels", "paper_numbers",
-    "runs", "table", "wanted",
+    "METHODS", "NAMES", "PROTOCOLS", "Ordering", "Row", "Spec", "Table", "TableError", "is_aside", "labels",
+    "paper_numbers", "runs", "table", "wanted",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).resolve().parent
@@ -91,6 +91,11 @@ def _data(file: str) -> Mapping[str, Any]:
 NAMES: tuple[str, ...] = tuple(_data("tables.yml")["tables"])
 
 
+def is_aside(name: str) -> bool:
+    """Whether a table is none of the paper's, and so not among "all" and not on the page."""
+    return bool(_data("tables.yml")["tables"][name].get("aside"))
+
+
 def wanted(words: Sequence[str]) -> list[str]:
     """The names of tables that are asked for, "all" or with commas between them, each once.
 
@@ -98,7 +103,7 @@ def wanted(words: Sequence[str]) -> list[str]:
         TableError: if there is no such table.
     """
     asked = [ALIASES.get(word, word) for one in words for word in one.split(",") if word]
-    every = [name for name, entry in _data("tables.yml")["tables"].items() if not entry.get("aside")]
+    every = [name for name in NAMES if not is_aside(name)]
     names = [name for word in asked for name in (every if word == "all" else (word,))]
     if unknown := [name for name in names if name not in NAMES]:
         raise TableError(f"there is no table {unknown[0]!r}: {', '.join([*ALIASES, *NAMES])} or all")

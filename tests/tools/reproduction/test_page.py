@@ -45,12 +45,22 @@ def test_the_page_is_written_with_its_figures_and_those_of_what_is_gone_are_remo
     old = folder / "figures" / "results" / "shapes-10.png"
     old.parent.mkdir(parents=True)
     old.touch()
+    (folder / "results.md").write_text("![](figures/results/shapes-10.png)\n")
     write_page(folder / "results.md")
     text = (folder / "results.md").read_text()
     assert text == page_text(folder / "results.md")
     links = re.findall(r"\]\((figures/[^)]+)\)", text)
     assert links == ["figures/results/shapes-9.png", "figures/results/shapes-9-training.png"]
     assert {path.relative_to(folder).as_posix() for path in old.parent.iterdir()} == set(links)
+
+
+def test_a_picture_that_the_page_did_not_show_stays(folder, monkeypatch):
+    monkeypatch.setattr(page.tables, "NAMES", ("9",))
+    own = folder / "figures" / "results" / "my-plot.png"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    write_page(folder / "results.md")
+    assert own.is_file()
 
 
 def test_results_of_other_settings_are_a_benchmark_of_their_own(planned, filled, tmp_path):
