@@ -137,7 +137,9 @@ def known_tables(monkeypatch):
 
 @pytest.fixture
 def interruptible():
-    """A process that an interrupt reaches, as it does not where a shell started it in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A process that signals reach, as some do not in the background of a shell or behind nohup."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {kind: signal.signal(kind, handler) for kind, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for kind, handler in before.items():
+        signal.signal(kind, handler)

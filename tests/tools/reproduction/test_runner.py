@@ -107,6 +107,13 @@ def test_an_interrupt_ends_the_programs_and_theirs(task, tmp_path, kind):
     assert not is_alive(pid)
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_is_ignored_ends_nothing(task):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    hang_up = f"import os, signal; os.kill({os.getpid()}, signal.SIGHUP)"
+    assert run([task("a", hang_up), task("b")])[0] == []
+
+
 def is_alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
