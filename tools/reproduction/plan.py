@@ -12,7 +12,7 @@ from configs import load_config
 from model import UNTRAINED
 from tools.compare import SEED
 from tools.reproduction import tables
-from tools.reproduction.identity import NO_MATTER, differing, digest, recipe
+from tools.reproduction.identity import NO_MATTER, PLACES, differing, digest, recipe, without_place
 from tools.reproduction.tables import Row, Spec, Table
 
 __all__ = ["Benchmark", "Job", "Plan", "PlannedRow", "PlannedTable", "plan"]
@@ -33,8 +33,8 @@ class Benchmark(NamedTuple):
         files = [Path(os.path.abspath(file)) for file in self.files]
         inside = tuple(f.relative_to(ROOT).as_posix() if f.is_relative_to(ROOT) else f.name for f in files)
         pairs = zip(self.overrides[::2], self.overrides[1::2], strict=True)
-        kept = [pair for pair in pairs if not pair[0].startswith((*NO_MATTER, SEED))]
-        return Benchmark(inside, tuple(word for pair in kept for word in pair))
+        kept = [pair for pair in pairs if not pair[0].startswith((*NO_MATTER, *PLACES, SEED))]
+        return Benchmark(inside, tuple(without_place(word) for pair in kept for word in pair))
 
     @property
     def title(self) -> str:
