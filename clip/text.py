@@ -94,7 +94,11 @@ class TextEncoder(nn.Module):
 
     def tokens(self, names: Sequence[str]) -> Tensor:
         """What the tower reads of the names: (C, context), int64, on the CPU."""
-        return self.tokenize([self.texts.get(name) or self.template.format(name) for name in names])
+        return self.tokenize(self.filled(names, self.template))
+
+    def filled(self, names: Sequence[str], template: str) -> list[str]:
+        """The text of each name: its own, or the template with it."""
+        return [self.texts.get(name) or template.format(name) for name in names]
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """Features (C, D) of whole texts by the frozen tower without prompts, not normalised; nothing of it is kept."""
@@ -107,8 +111,8 @@ class TextEncoder(nn.Module):
 
         A name with a text of its own has that text in the place of all templates.
         """
-        filled = ([self.texts.get(name) or template.format(name) for name in names] for template in templates)
-        return F.normalize(torch.stack([F.normalize(self.features(texts), dim=-1) for texts in filled]).mean(0), dim=-1)
+        each = [F.normalize(self.features(self.filled(names, template)), dim=-1) for template in templates]
+        return F.normalize(torch.stack(each).mean(0), dim=-1)
 
     def bare_tokens(self, names: Sequence[str]) -> Tensor:
         """What it reads of them behind a learned context: (C, context), int64, on the CPU.

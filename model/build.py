@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from yacs.config import CfgNode
 
-from clip.image import ImageTrunk
 from clip.load import ClipTowers, load_clip
-from clip.text import NO_TEXTS, TextEncoder
+from clip.text import NO_TEXTS
 from clip.weights import check_image_size
+from model.build_parts import frozen_text, frozen_trunk, is_template, refuse_impossible
 from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
 from model.compared.build_prompted import build_coop, build_dual_coop
-from model.method import Method, ModelError, chosen
+from model.method import Method, chosen
 from model.zero_shot import TITLES, ZeroShotCLIP
 
 __all__ = [
@@ -58,10 +58,10 @@ def build_method(
 def _check_towers(cfg: CfgNode) -> None:
     """Refuses what no method can encode images or labels with."""
     template, positions = cfg.MODEL.TEMPLATE, cfg.MODEL.POSITIONS
-    if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
-        raise ModelError(f"MODEL.TEMPLATE must be a text with one {{}} for the label, not {template!r}")
-    if positions not in ("bilinear", "bicubic"):
-        raise ModelError(f"MODEL.POSITIONS must be bilinear or bicubic, not {positions!r}")
+    refuse_impossible((
+        ("TEMPLATE", template, is_template(template), "a text with one {} for the label"),
+        ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
+    ))  # fmt: skip
 
 
 def build_zero_shot(
@@ -76,10 +76,8 @@ def build_zero_shot(
         score: a key of `model.zero_shot.TITLES`.
     """
     return ZeroShotCLIP(
-        ImageTrunk(
-            towers.visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
-        ),
-        TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts),
+        frozen_trunk(cfg, towers),
+        frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),
         clip_norm=(cfg.MODEL.CLIP_MEAN, cfg.MODEL.CLIP_STD),
@@ -92,8 +90,7 @@ def _zero_shot(
 ) -> ZeroShotCLIP:  # fmt: skip
     """Zero-shot CLIP as a method of its own, by whatever MODEL.ZERO_SHOT.SCORE says."""
     score = cfg.MODEL.ZERO_SHOT.SCORE
-    if score not in TITLES:
-        raise ModelError(f"MODEL.ZERO_SHOT.SCORE must be one of {', '.join(TITLES)}, not {score!r}")
+    chosen(TITLES, score, "ZERO_SHOT.SCORE")
     return build_zero_shot(cfg, towers, texts=texts, score=score)
 
 

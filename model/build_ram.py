@@ -13,7 +13,7 @@ from clip.load import ClipTowers
 from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_loss
-from model.compared.build_prompted import build_context, recipe_of
+from model.build_parts import build_context, recipe_of, refuse_impossible
 from model.kcot import KCOT, teacher_assignment
 from model.labels import ContextPrompts, DeepLabelPrompts, DualContextPrompts, LabelPrompts
 from model.matchers import Average, Bipartite, Matcher, Reweight
@@ -86,9 +86,10 @@ def _label_prompts(cfg: CfgNode, text: TextEncoder, prompted: Sequence[int]) -> 
 def build_peaks(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS) -> RAM:
     """RAM with peaks; see `build_method`."""
     sharpness, temperature = cfg.MODEL.PEAKS.SHARPNESS, cfg.MODEL.PEAKS.TEMPERATURE
-    for key, value in (("SHARPNESS", sharpness), ("TEMPERATURE", temperature)):
-        if not 0 < value < math.inf:
-            raise ModelError(f"MODEL.PEAKS.{key} must be positive, not {value!r}")
+    refuse_impossible((
+        ("PEAKS.SHARPNESS", sharpness, 0 < sharpness < math.inf, "positive"),
+        ("PEAKS.TEMPERATURE", temperature, 0 < temperature < math.inf, "positive"),
+    ))  # fmt: skip
     kind = partial(PeakRAM, sharpness=sharpness, temperature=temperature)
     return build_ram(cfg, towers, seen=seen, texts=texts, kind=kind)
 
@@ -155,7 +156,7 @@ def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     kernel, prompts, tau = cfg.MODEL.KERNEL_SIZE, cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
     ladder_start, prompting = cfg.MODEL.LADDER_START, cfg.MODEL.LABEL_PROMPTING
     promptings = ("deep", "coop", "dualcoop")
-    rules = (
+    refuse_impossible((
         ("OT_REG", cfg.MODEL.OT_REG, cfg.MODEL.OT_REG > 0, "positive"),
         ("OT_REGSC", cfg.MODEL.OT_REGSC, cfg.MODEL.OT_REGSC >= 0, "at least 0"),
         ("OT_ITER", cfg.MODEL.OT_ITER, cfg.MODEL.OT_ITER >= 1, "at least 1"),
@@ -171,7 +172,4 @@ def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
         ("LABEL_PROMPTING", prompting, prompting in promptings, "deep, coop or dualcoop"),
         # Start and end of the text need a place each beside the prompts.
         ("TEXT_CTX", prompts, 0 <= prompts <= context - 2, f"between 0 and {context - 2}"),
-    )
-    for key, value, holds, wanted in rules:
-        if not holds:
-            raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")
+    ))  # fmt: skip

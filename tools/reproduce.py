@@ -100,9 +100,8 @@ def _tables(args: Namespace) -> list[Failure]:
 
 def summary(made: Report) -> str:
     """A table with what is found, as it is shown."""
-    seeds = f"Seeds {', '.join(map(str, made.seeds))}." if len(made.seeds) > 1 else "One seed: no spread is known."
     said = "\n".join(f"* {line}" for line in findings(made))
-    return "\n\n".join(part for part in (seeds, markdown(made), statements(made), said) if part)
+    return "\n\n".join(part for part in (made.spread, markdown(made), statements(made), said) if part)
 
 
 def _show(work: Work) -> None:

@@ -1,13 +1,13 @@
-"""Compared methods from the configuration, whose only readers in this folder are this file and `build_prompted.py`."""
+"""Compared methods from the configuration, whose only readers in this folder are the files named build."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from yacs.config import CfgNode
 
-from clip.image import ImageTrunk
 from clip.load import IMAGENET_TEMPLATES, ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_loss, build_summed_asl
+from model.build_parts import fewest_regions, frozen_text, frozen_trunk, is_template, refuse_impossible
 from model.compared.biam import BiAM, BiAMHead
 from model.compared.comc import CoMC
 from model.compared.mkt import MKT, VisionTail
@@ -16,10 +16,7 @@ from model.compared.tagclip import SCENE_TEMPLATES, TagCLIP
 from model.compared.template_words import TemplateWords
 from model.method import ModelError
 
-__all__ = [
-    "build_biam", "build_comc", "build_mkt", "build_ml_decoder", "build_tagclip", "frozen_text", "frozen_trunk",
-    "refuse_impossible",
-]  # fmt: skip
+__all__ = ["build_biam", "build_comc", "build_mkt", "build_ml_decoder", "build_tagclip"]
 
 ML_DECODER_SMALLEST = 1e-8  # probability at which the logarithms of ML-Decoder's loss end
 
@@ -66,7 +63,7 @@ def build_biam(
 ) -> BiAM:  # fmt: skip
     """BiAM; see `model.build.build_method`."""
     channels, heads, top_k = cfg.MODEL.BIAM.CHANNELS, cfg.MODEL.BIAM.HEADS, cfg.MODEL.BIAM.TOP_K
-    regions, divisible = _fewest_regions(cfg, towers), 1 <= heads <= channels and channels % heads == 0
+    regions, divisible = fewest_regions(cfg, towers), 1 <= heads <= channels and channels % heads == 0
     refuse_impossible((
         ("BIAM.HEADS", heads, heads >= 1, "at least 1"),
         ("BIAM.CHANNELS", channels, divisible, f"a multiple of the {heads} heads"),
@@ -85,14 +82,11 @@ def build_mkt(
 ) -> MKT:  # fmt: skip
     """Either stage of MKT; see `model.build.build_method`. The towers stay as they are: what is trained is copied."""
     depth = len(towers.visual.transformer.resblocks)
-    _check_mkt(cfg, depth=depth, regions=_fewest_regions(cfg, towers))
+    _check_mkt(cfg, depth=depth, regions=fewest_regions(cfg, towers))
     count = cfg.MODEL.MKT.BLOCKS
     text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.MKT.TEMPLATE, prompted=(0,), texts=texts)
     return MKT(
-        trunk=ImageTrunk(
-            towers.visual, adapted=range(depth - count, depth), saa_blocks=(), ladder_factor=1.0, ladder_start=0,
-            positions=cfg.MODEL.POSITIONS,
-        ),
+        trunk=frozen_trunk(cfg, towers, adapted=range(depth - count, depth)),
         text=text,
         tail=VisionTail(towers.visual, count),
         words=TemplateWords(text),
@@ -108,12 +102,11 @@ def build_mkt(
 def _check_mkt(cfg: CfgNode, *, depth: int, regions: int) -> None:
     stage, blocks, top_k = cfg.MODEL.MKT.STAGE, cfg.MODEL.MKT.BLOCKS, cfg.MODEL.MKT.TOP_K
     template, distillation, decay = cfg.MODEL.MKT.TEMPLATE, cfg.MODEL.MKT.DISTILLATION, cfg.MODEL.MKT.LAYER_DECAY
-    one_place = template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))
     refuse_impossible((
         ("MKT.STAGE", stage, stage in (1, 2), "1 or 2"),
         ("MKT.BLOCKS", blocks, 1 <= blocks <= depth, f"between 1 and the {depth} blocks of the image tower"),
         ("MKT.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
-        ("MKT.TEMPLATE", template, one_place, "a text with one {} for the label"),
+        ("MKT.TEMPLATE", template, is_template(template), "a text with one {} for the label"),
         ("MKT.DISTILLATION", distillation, distillation >= 0, "at least 0"),
         ("MKT.LAYER_DECAY", decay, 0 < decay <= 1, "above 0 and at most 1"),
     ))  # fmt: skip
@@ -174,29 +167,3 @@ def build_comc(
         lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
     )
-
-
-def frozen_trunk(cfg: CfgNode, towers: ClipTowers, adapted: Sequence[int] = ()) -> ImageTrunk:
-    """The image tower as it is, tapped behind the blocks `adapted`."""
-    return ImageTrunk(
-        towers.visual, adapted=adapted, saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
-    )
-
-
-def frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str]) -> TextEncoder:
-    """The text tower as it is."""
-    return TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.TEMPLATE, prompted=(), texts=texts)
-
-
-def _fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
-    """Patches of the smaller of training and test images."""
-    rows, columns = towers.visual.patch_size
-    sizes = (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST)
-    return min((height // rows) * (width // columns) for height, width in sizes)
-
-
-def refuse_impossible(rules: Iterable[tuple[str, object, bool, str]]) -> None:
-    """Refuses the first value that does not hold: key below MODEL, value, whether it holds, and what is wanted."""
-    for key, value, holds, wanted in rules:
-        if not holds:
-            raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")

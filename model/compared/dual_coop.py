@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.blocks import run_block_on_values
 from clip.contexts import Context
 from clip.image import ImageTrunk
 from clip.text import TextEncoder
@@ -56,7 +55,7 @@ class DualCoOp(Method):
     """Scores by what regions say for a label and against it.
 
     Args:
-        trunk: image tower whose adapted block is the last one, which is run on values.
+        trunk: image tower.
         text: text tower.
         positive: context, trained.
         negative: context, trained.
@@ -97,9 +96,8 @@ class DualCoOp(Method):
     @torch.no_grad()
     def regions(self, images: Tensor) -> Tensor:
         """Dense features (B, 1 + N, D) of the frozen tower, not normalised, CLS first."""
-        state = self.trunk.stem(images)  # in front of the last block
-        patches = run_block_on_values(self.trunk.blocks[-1], state.x)[:, 1:]
-        return torch.cat([self.trunk.finish(state, {}).cls[:, None], self.trunk.project(patches)], 1)
+        cls, patches = self.trunk.dense_features(images)
+        return torch.cat([cls[:, None], patches], 1)
 
     def logits(self, regions: Tensor, labels: LabelPair) -> tuple[Tensor, Tensor]:
         """Positive and negative logits, (B, L) each, float32, of regions (B, 1 + N, D), not normalised."""

@@ -53,8 +53,7 @@ class TemplateWords(nn.Module):
         x = torch.where((places >= 0)[..., None], words, x)
         for block in text.blocks:
             x = run_block(block, x, causal=True)
-        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
-        return text.text.ln_final(last) @ text.text.text_projection
+        return text.pool(x, ends)
 
     def places(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
         """Which row each token of the labels' texts is: (C, context), int64, on the CPU; -1 for tokens of names.

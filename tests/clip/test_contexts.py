@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clip.contexts import Context, assembled, encode_behind, random_context, word_context
-from clip.load import TextError, load_clip
+from clip.load import TextError
 from clip.text import TextEncoder
 
 RELEASE = np.load(Path(__file__).parents[1] / "data" / "release_coop.npz")
@@ -21,16 +21,6 @@ def released(key):
 def error(found, key):
     expected = released(key)
     return ((found.detach() - expected).norm() / expected.norm()).item()
-
-
-@pytest.fixture(scope="module")
-def towers():
-    towers = load_clip("ViT-tiny-8", "random", seed=1)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        for parameter in towers.text.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)  # open_clip starts biases at zero
-    return towers
 
 
 @pytest.fixture

@@ -7,21 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clip.load import load_clip
 from clip.text import KEPT_LISTS, TextEncoder
 
 NAMES = ("dog", "traffic light", "a rather long description of what a tricycle might be")
 FULL = " ".join(["dog"] * 70)  # "A photo of a ... ." with start and end: exactly 77 tokens
-
-
-@pytest.fixture(scope="module")
-def towers():
-    towers = load_clip("ViT-tiny-8", "random", seed=1)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        for parameter in towers.text.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)  # open_clip starts biases at zero
-    return towers
 
 
 def encoder_of(towers, prompted=(1, 2), template="A photo of a {}."):

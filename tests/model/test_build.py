@@ -22,11 +22,6 @@ B_16 = {
 }
 
 
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
-
-
 def config(*overrides):
     return load_config(overrides=[*TINY, *overrides])
 

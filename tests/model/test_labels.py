@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from clip.contexts import Context, encode_behind
-from clip.load import load_clip
 from clip.text import TextEncoder
 from configs import load_config
 from engine.checkpoint import load_checkpoint
@@ -20,11 +19,6 @@ ALONE = ("MODEL.TSS", "False", "MODEL.SAA_LAYER", "none", "MODEL.MATCHER", "aver
 NAMES = ("dog", "traffic light", "person", "car", "kite")
 TARGETS = torch.tensor([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
 VECTORS = {"coop": ["context.vectors"], "dualcoop": ["positive.vectors", "negative.vectors"]}
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, prompting, *overrides):

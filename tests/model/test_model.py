@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip.load import load_clip
 from configs import load_config
 from loss import mmc_loss
 from model import Labels, ModelError, build_method
@@ -25,11 +24,6 @@ TRAINED_TSS = (
 STATISTICS = tuple(
     f"{bn}.{s}" for bn in ("bn1x1", "bn3x3") for s in ("running_mean", "running_var", "num_batches_tracked")
 )
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 @pytest.fixture

@@ -5,18 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from clip.image import ImageTrunk
-from clip.load import load_clip
 from clip.text import TextEncoder
 from model.zero_shot import TITLES, ZeroShotCLIP, soft_maximum
 
 NAMES = ("dog", "traffic light", "car")
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def zero_shot(towers, input_norm=HALF, clip_norm=CLIP, **settings):

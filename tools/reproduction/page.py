@@ -92,9 +92,8 @@ def write_page(page: Path) -> None:
 def _section(benchmark: Benchmark, made: Report) -> Iterator[str]:
     """A table with its figures and what is found."""
     table = made.planned.table
-    seeds = f"Seeds {', '.join(map(str, made.seeds))}" if len(made.seeds) > 1 else "One seed: no spread is known"
     yield f"### {table.paper}: {table.title}"
-    yield f"{seeds}. `{_command(benchmark, table.name)}`"
+    yield f"{made.spread} `{_command(benchmark, table.name)}`"
     yield markdown(made)
     yield statements(made)
     if said := findings(made):

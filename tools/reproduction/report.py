@@ -54,6 +54,11 @@ class Report(NamedTuple):
         return sorted(found - {None})
 
     @property
+    def spread(self) -> str:
+        """What numbers with and without a deviation rest on, in words."""
+        return f"Seeds {', '.join(map(str, self.seeds))}." if len(self.seeds) > 1 else "One seed: no spread is known."
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing has been run for it."""
         return not any(line.outcomes for line in self.lines)

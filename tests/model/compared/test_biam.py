@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip.load import load_clip
 from configs import load_config
 from engine.run import newest_run
 from engine.state import load_state
@@ -108,11 +107,6 @@ def test_both_dropouts_act_in_training(head, monkeypatch, constant):
     plain = head.train()(*inputs())
     monkeypatch.setattr(biam, constant, 0.5)
     assert not torch.allclose(head(*inputs()), plain)
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides):

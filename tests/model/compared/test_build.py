@@ -3,17 +3,11 @@
 import pytest
 import torch
 
-from clip.load import load_clip
 from configs import load_config
 from loss import LossError
 from model import ModelError, build_method
 
 TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random"]
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip.load import IMAGENET_TEMPLATES, load_clip
+from clip.load import IMAGENET_TEMPLATES
 from configs import load_config
 from engine.run import newest_run
 from engine.state import load_state
@@ -20,11 +20,6 @@ from tagging.portable import parts_of
 LABELS = ("cat", "traffic light", "dog", "kite")
 FILES = ["configs/tiny.yml", "configs/methods/comc.yml"]
 FEW = ["MODEL.COMC.SENTENCES", "12", "MODEL.COMC.BATCH", "8"]
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides, labels=LABELS, texts=None):

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 
 from clip.contexts import Context, word_context
-from clip.load import load_clip
 from configs import load_config
 from engine.state import load_state
 from model import build_method, build_zero_shot
@@ -28,11 +26,6 @@ def released(key):
 def error(found, key):
     expected = released(key)
     return ((found.detach() - expected).norm() / expected.norm()).item()
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides):

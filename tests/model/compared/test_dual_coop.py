@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from clip.contexts import encode_behind
-from clip.load import load_clip
 from clip.text import Bare
 from configs import load_config
 from engine.checkpoint import load_checkpoint
@@ -27,11 +26,6 @@ SIDES = ("positive", "negative")
 
 def released(key):
     return torch.from_numpy(RELEASE[key].astype(np.float32))
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides):
@@ -75,9 +69,12 @@ def test_features_logits_scores_loss_and_gradients_are_those_of_the_release(
 
 def test_regions_are_clips_last_block_where_patches_see_themselves_alone_and_its_global_feature(towers):
     visual, method = towers.visual, build(towers)
-    x = method.trunk.stem(images()).x
+    *earlier, last = visual.transformer.resblocks
+    x, _ = method.trunk.embed(images())
+    for block in earlier:
+        x = block(x)
     alone = torch.full((17, 17), float("-inf")).fill_diagonal_(0)
-    patches = visual.ln_post(visual.transformer.resblocks[-1](x, attn_mask=alone)[:, 1:]) @ visual.proj
+    patches = visual.ln_post(last(x, attn_mask=alone)[:, 1:]) @ visual.proj
     expected = torch.cat([visual(images())[:, None], patches], 1)
     torch.testing.assert_close(method.regions(images()), expected, rtol=1e-4, atol=1e-5)
 

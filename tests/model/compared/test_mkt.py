@@ -107,11 +107,6 @@ def test_the_rates_of_the_parts_are_those_of_the_official_code(release):
     )
 
 
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
-
-
 def build(towers, *overrides):
     return build_method(
         load_config("configs/tiny.yml", ["MODEL.METHOD", "mkt", "MODEL.MKT.TOP_K", "4", *overrides]), towers

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from clip.load import load_clip
 from configs import load_config
 from engine.optim import optimizers
 from engine.run import newest_run
@@ -32,11 +31,6 @@ def stored(name):
 def error(found, name):
     expected = OFFICIAL[name].astype(np.float64)
     return np.linalg.norm(found.detach().numpy() - expected) / np.linalg.norm(expected)
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides, texts=None):

@@ -12,7 +12,7 @@ from torch import nn
 
 from clip.blocks import run_block_on_values
 from clip.image import ImageTrunk
-from clip.load import IMAGENET_TEMPLATES, load_clip
+from clip.load import IMAGENET_TEMPLATES
 from configs import load_config
 from engine.run import newest_run
 from model import UNTRAINED, ModelError, build_method
@@ -170,11 +170,6 @@ def test_columns_are_stretched_to_the_unit_interval_and_constant_ones_to_zero():
 def test_a_label_has_one_box_around_all_that_is_above_half_or_none(rows, box):
     _, found = region_of(drawn(*rows)[:, 0], (3, 3))
     assert (found and tuple((side.start, side.stop) for side in found)) == box
-
-
-@pytest.fixture(scope="module")
-def towers():
-    return load_clip("ViT-tiny-8", "random", seed=1)
 
 
 def build(towers, *overrides):
