@@ -168,7 +168,7 @@ class Trainer:
         if self._skipped:
             values["skipped_steps"] = self._skipped
         if self.device.type == "cuda":
-            values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+            values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         return values
 
 

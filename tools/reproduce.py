@@ -23,6 +23,7 @@ from configs import ConfigError, load_config
 from engine import cli
 from engine.atomic import atomic_write, make_folder
 from tools.reproduction import tables
+from tools.reproduction.identity import INIT
 from tools.reproduction.local import exclusive
 from tools.reproduction.orderings import findings, statements
 from tools.reproduction.page import write_page
@@ -74,6 +75,8 @@ def _tables(args: Namespace) -> list[Failure]:
     if args.seeds < 1 or (args.jobs is not None and args.jobs < 1):
         raise ConfigError("--seeds and --jobs have to be 1 or more")
     cfg = load_config(args.config_file, args.opts)
+    if INIT in args.opts[::2]:
+        raise ConfigError(f"{INIT} is each row's own: what a row begins with stands in tables.yml")
     pairs = [pair for pair in zip(args.opts[::2], args.opts[1::2], strict=True) if pair[0] != "OUTPUT_DIR"]
     benchmark = Benchmark(tuple(args.config_file or ()), tuple(word for pair in pairs for word in pair))
     planned = plan(tables.wanted(args.table), benchmark, range(1, args.seeds + 1))
@@ -82,13 +85,13 @@ def _tables(args: Namespace) -> list[Failure]:
     if args.dry_run:
         _show(work)
         return []
+    make_folder(work.out)  # what cannot be written is said before hours are spent
     failures = _run(work, cfg, args.jobs)
     reports = [report(one, planned.dataset, work.outcomes, weights=args.weights, speeds=work.speeds)
                for one in planned.tables]  # fmt: skip
     for made in reports:
         text = f"## {made.planned.table.paper}: {made.planned.table.title}\n\n{summary(made)}"
         print(f"\n{text}")
-        make_folder(work.out)
         with atomic_write(work.out / f"table-{made.planned.table.name}.md", "w") as file:
             file.write(f"{text}\n")
     if cfg.WANDB:

@@ -123,7 +123,9 @@ def test_the_page_is_written_from_the_result_files(called, tmp_path, monkeypatch
 @pytest.mark.parametrize(("words", "why"), [
     (["--table", "8"], "there is no table '8'"), (["--table", "5", "--seeds", "0"], "have to be 1 or more"),
     (["--table", "5", "--jobs", "0"], "have to be 1 or more"), (["--table", "5", "MODEL.X", "1"], "no key MODEL.X"),
-    (["--table", "5", "MODEL.TSS"], "'MODEL.TSS' has no value"),
+    (["--table", "5", "MODEL.TSS"], "'MODEL.TSS' has no value"), (["--table", ","], "names no table"),
+    (["--table", "5", "SOLVER.INIT", "runs/x"], "SOLVER.INIT is each row's own"),
+    (["--table", "5", "--config_file", "configs/tiny.yml", "--out", "/dev/null/x"], "cannot make the folder"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line_and_code_2(capsys, words, why):
     assert reproduce.main(words) == 2

@@ -84,18 +84,29 @@ def exclusive(folder: Path) -> Iterator[int]:
 
 
 def _results(path: Path) -> dict[str, Any] | None:
-    """The content of a results.json of a test, None where it is something else."""
+    """The content of a results.json of a test, None where it is something else or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         about = content["about"]
-        _ = about["config"]["TEST.SPLIT"], about["checkpoint"], about["date"], content["results"]
+        _ = [about[key] for key in ("date", "lists", "labels", "environment")]
+        _ = [about["config"][key] for key in ("SOLVER.SELECT", "SOLVER.PATIENCE", "SOLVER.MAX_EPOCHS")]
+        if about["checkpoint"] is not None:
+            _ = about["checkpoint"]["epoch"]
+        numbers = [v for rows in content["results"].values() for row in rows.values() for v in row.values()]
+        if not all(isinstance(number, int | float) for number in numbers):
+            return None
         return content if path.parent.parent.name == about["config"]["TEST.SPLIT"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _is_final(run: Path, results: Mapping[str, Any]) -> bool:
-    """Whether the results are of the run's last checkpoint, or of the best one, tested as it was trained."""
+    """Whether the results are of the run's last checkpoint, or of the best one, tested as it was trained.
+
+    Without its checkpoint a run is none: nothing can be said of its CLIP, and nothing begin with it.
+    """
+    if not (run / CHECKPOINT).is_file():
+        return False
     config, checkpoint = results["about"]["config"], results["about"]["checkpoint"]
     trained = flat(restore_config((run / "config.yml").read_text(encoding="utf-8")))
     same = differing(config) == differing(trained)

@@ -163,17 +163,19 @@ def seconds_of(log: Sequence[Mapping[str, Any]]) -> float:
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl in a run folder; none where there is no log. A line that was cut off is left out."""
+    """The lines of log.jsonl in a run folder; none where there is no log. What is no line of a log is left out."""
     try:
-        text = (folder / "log.jsonl").read_text(encoding="utf-8")
+        text = (folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     lines = []
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            content = json.loads(line)
+        except ValueError:  # cut off
             continue
+        if isinstance(content, dict) and {"kind", "time"} <= content.keys():
+            lines.append(content)
     return lines
 
 

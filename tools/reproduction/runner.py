@@ -95,9 +95,12 @@ class _Runner:
 
     def begin(self, task: Task, slot: int) -> None:
         self.said("begins", task.name, None)
-        make_folder(task.log.parent)
-        first, *left = task.steps()
-        self.active.append(_Active(task, slot, left, self.start(task, slot, first), time.monotonic()))
+        try:
+            make_folder(task.log.parent)
+            first, *left = task.steps()
+            self.active.append(_Active(task, slot, left, self.start(task, slot, first), time.monotonic()))
+        except (UserError, OSError) as error:
+            self.fail(Failure(task.name, task.log, str(error)))
 
     def start(self, task: Task, slot: int, step: Step) -> subprocess.Popen[bytes]:
         with open(task.log, "ab") as log:
@@ -117,13 +120,21 @@ class _Runner:
             one.process.returncode = os.waitstatus_to_exitcode(status)
             one.peak = max(one.peak, usage.ru_maxrss)
             if one.process.returncode == 0 and one.left:
-                one.process = self.start(one.task, one.slot, one.left.pop(0))
+                self.go_on(one)
                 continue
             self.active.remove(one)
             if one.process.returncode == 0:
                 self.complete(one.task, Usage(time.monotonic() - one.begun, one.peak))
             else:
                 self.fail(Failure(one.task.name, one.task.log, _last_words(one.task.log, one.process.returncode)))
+
+    def go_on(self, one: _Active) -> None:
+        """The next step."""
+        try:
+            one.process = self.start(one.task, one.slot, one.left.pop(0))
+        except OSError as error:  # a full disk
+            self.active.remove(one)
+            self.fail(Failure(one.task.name, one.task.log, str(error)))
 
     def complete(self, task: Task, used: Usage) -> None:
         try:
@@ -185,12 +196,18 @@ def environments(jobs: int, *, cores: int, gpus: Sequence[str]) -> list[dict[str
     """
     made = []
     for slot in range(jobs):
-        threads = min(max(1, cores // jobs), int(os.environ.get("OMP_NUM_THREADS", cores) or cores))
+        threads = min(max(1, cores // jobs), _threads(os.environ.get("OMP_NUM_THREADS", "")) or cores)
         # The allocator of glibc as the Makefile sets it; bars are drawn into a file.
         env = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32), "TQDM_MININTERVAL": "10"}
         env |= os.environ | {"OMP_NUM_THREADS": str(threads)}
         made.append(env | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}))
     return made
+
+
+def _threads(text: str) -> int:
+    """Of OMP_NUM_THREADS, such as "4", or "4,2" for what is nested; 0 where it says nothing."""
+    first = text.partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 @contextmanager
@@ -210,7 +227,7 @@ def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
 
 def _last_words(log: Path, code: int) -> str:
     """The error that the last program ended with, or its last line."""
-    output = log.read_text(errors="replace").rpartition("\n$ ")[2].partition("\n")[2]
+    output = log.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2].partition("\n")[2]
     lines = [line.strip() for line in output.replace("\r", "\n").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("error: ")] or lines or ["it said nothing"]
     return f"{said[-1].removeprefix('error: ')} (exit code {code})"

@@ -100,9 +100,11 @@ def wanted(words: Sequence[str]) -> list[str]:
     """The names of tables that are asked for, "all" or with commas between them, each once.
 
     Raises:
-        TableError: if there is no such table.
+        TableError: if there is no such table, or none is named.
     """
     asked = [ALIASES.get(word, word) for one in words for word in one.split(",") if word]
+    if not asked:
+        raise TableError(f"--table names no table: {', '.join([*ALIASES, *NAMES])} or all")
     every = [name for name in NAMES if not is_aside(name)]
     names = [name for word in asked for name in (every if word == "all" else (word,))]
     if unknown := [name for name in names if name not in NAMES]:

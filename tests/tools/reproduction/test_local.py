@@ -29,6 +29,7 @@ def run(tmp_path):
         about = {
             "config": flat(config(*(overrides if test is None else test))),
             "date": date,
+            **dict.fromkeys(("lists", "labels", "environment"), {}),
             "checkpoint": {"file": "checkpoint.pth", "run": folder.name, "epoch": epoch} if checkpoint else None,
         }
         (place / "results.json").write_text(json.dumps({"about": about, "results": {"RAM": {}}}))  # fmt: skip
@@ -79,6 +80,28 @@ def test_the_best_checkpoint_of_a_run_may_be_of_any_epoch(run, tmp_path):
 def test_a_test_without_a_checkpoint_is_of_an_untrained_method(run, tmp_path):
     run("zero-shot", "MODEL.METHOD", "zero-shot", checkpoint=False)
     assert finished(tmp_path)[identity("MODEL.METHOD", "zero-shot")].run is None
+
+
+def test_a_run_whose_checkpoint_was_removed_does_not_count(run, tmp_path):
+    (run("a") / "checkpoint.pth").unlink()
+    assert finished(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("path", "value"), [
+    (("results",), {"RAM": {"ZSL": {"mAP": None}}}), (("results",), []), (("about", "environment"), ...),
+    (("about", "config", "SOLVER.SELECT"), ...), (("about", "checkpoint"), {}),
+])  # fmt: skip
+def test_damaged_results_do_not_count(run, tmp_path, path, value):
+    file = next(run("a").rglob("results.json"))
+    content = place = json.loads(file.read_text())
+    *parents, last = path
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    if value is ...:
+        del place[last]
+    file.write_text(json.dumps(content))
+    assert finished(tmp_path) == {}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"about": {}}'])

@@ -31,6 +31,20 @@ def test_a_statement_is_judged_by_the_differences_over_seeds(better, worse, word
     assert judge(better, worse).words == words
 
 
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        (2.1, "holds"),
+        (1.9, "holds within the spread"),
+        (-1.9, "does not hold"),
+        (-2.1, "does not hold, beyond the spread"),
+    ],
+)
+def test_beyond_the_spread_is_more_than_two_standard_errors(errors, words):
+    mean = errors / math.sqrt(3)  # of three differences with a deviation of 1
+    assert judge(seeds(mean - 1, mean, mean + 1), seeds(0.0, 0.0, 0.0)).words == words
+
+
 def test_a_difference_counts_with_its_standard_error():
     verdict = judge(seeds(3.0, 2.0, 4.0), seeds(1.0, 1.0, 1.0))
     assert verdict.mean == pytest.approx(2.0)

@@ -81,9 +81,9 @@ def test_a_run_that_was_resumed_took_the_time_of_all_its_parts():
     assert seconds_of([]) == 0.0
 
 
-def test_a_line_of_the_log_that_was_cut_off_is_left_out(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"time": 1}\n{"time"')
-    assert outcomes.log_of(tmp_path) == [{"time": 1}]
+def test_what_is_no_line_of_a_log_is_left_out(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"time": 1, "kind": "train"}\n7\n{"kind": "val"}\n{"time"')
+    assert outcomes.log_of(tmp_path) == [{"time": 1, "kind": "train"}]
     assert outcomes.log_of(tmp_path / "absent") == []
 
 

@@ -84,6 +84,22 @@ def test_what_begins_with_a_failed_task_is_not_run(task):
     assert ("begins", "b") not in said
 
 
+def test_a_log_that_cannot_be_written_is_a_failure_of_its_task_alone(task, tmp_path):
+    (tmp_path / "file").write_text("x")
+    bad = task("bad")._replace(log=tmp_path / "file" / "log.txt")
+    lost = task("lost", f"import shutil; shutil.rmtree({str(tmp_path / 'folder')!r})", "pass")
+    failures, said = run([bad, lost._replace(log=tmp_path / "folder" / "log.txt"), task("good")])
+    assert [failure.name for failure in failures] == ["bad", "lost"]
+    assert said[-1] == ("done", "good")
+
+
+def test_programs_inherit_what_is_kept_open(task, tmp_path):
+    with open(tmp_path / "lock", "w") as file:
+        inherits = task("a", f"import os; os.fstat({file.fileno()})")
+        assert run_all([inherits], [dict(os.environ)], lambda *_: None, kept_open=[file.fileno()]) == []
+        assert run([inherits])[0] != []
+
+
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_the_programs_and_theirs(task, tmp_path, kind):
@@ -129,5 +145,6 @@ def test_jobs_share_the_cores_and_the_gpus(monkeypatch):
     assert environments(9, cores=8, gpus=[])[0]["OMP_NUM_THREADS"] == "1"
     assert "CUDA_VISIBLE_DEVICES" not in environments(1, cores=8, gpus=[])[0]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments(3, cores=8, gpus=["2", "5"])] == ["2", "5", "2"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert environments(1, cores=8, gpus=[])[0]["OMP_NUM_THREADS"] == "1"
+    for text, threads in (("1", "1"), ("3,1", "3"), ("", "8"), ("many", "8")):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert environments(1, cores=8, gpus=[])[0]["OMP_NUM_THREADS"] == threads

@@ -98,6 +98,18 @@ def test_a_run_that_was_killed_goes_on(work):
     assert [outcome.content["seconds"] for outcome in made.outcomes.values()].count(4.0) == 1  # both parts
 
 
+def test_finished_runs_may_lie_anywhere_in_the_output_folder_interrupted_ones_in_the_tools_own(work, programs):
+    made = work("11")
+    run(made)
+    first, second, _ = (made.finished[job.identity].run for job in made.plan.jobs)
+    for job in made.plan.jobs:
+        (made.out / job.file).unlink()
+    first.parent.rename(programs / "by-hand")
+    shutil.rmtree(second / "test")
+    second.parent.rename(programs / "under-way")  # perhaps by somebody else
+    assert list(statuses(work("11")).values()) == [DONE, OPEN, DONE]
+
+
 def test_what_is_not_trained_is_only_tested(work, monkeypatch):
     monkeypatch.setitem(tables.runs(), "no-saa", Spec("no-saa", settings=(("MODEL.METHOD", "zero-shot"),)))
     made = work("11")
