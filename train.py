@@ -70,6 +70,8 @@ class Run:
         seen = len(self.vocabulary.seen)
         labels = self.vocabulary.all
         self.model = build_method(cfg, towers, seen=seen, texts=self.texts, labels=labels).to(self.device)
+        with torch.no_grad():
+            self.model.eval().encode_labels(labels)  # a label that cannot be encoded is refused before the training
         self.zero_shot = build_zero_shot(cfg, towers, texts=self.texts).to(self.device)
         if not self.model.groups():
             raise ModelError(f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to train: test it with test.py")

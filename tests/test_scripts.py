@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clip.load import TextError
 from configs import ConfigError, load_config, restore_config
 from datasets.records import DataError
 from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
@@ -525,4 +526,13 @@ def test_a_test_with_another_model_warns_of_it(trained, test_script, key, value)
 def test_weights_of_another_model_are_refused_to_begin_with(finished, benchmark, train_script):
     with pytest.raises(CheckpointError, match=r"SOLVER\.INIT .*checkpoint\.pth is of another model: .* is "):
         train_script.train(benchmark.config("SOLVER.INIT", str(finished.run), "MODEL.TEXT_CTX", "1"), None)
+    assert not benchmark.runs.exists()
+
+
+def test_an_unseen_label_that_cannot_be_encoded_is_refused_before_the_training(benchmark, train_script, tmp_path):
+    (tmp_path / "labels.json").write_text(json.dumps({"kite": {"prompt": "one " * 72}}))
+    with pytest.raises(TextError, match="the label 'kite' is too long to stand behind a context of"):
+        train_script.train(
+            benchmark.config("MODEL.METHOD", "coop", "DATASETS.LABELS", str(tmp_path / "labels.json")), None
+        )
     assert not benchmark.runs.exists()
