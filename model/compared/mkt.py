@@ -27,7 +27,7 @@ B images, N regions, C labels, W width of the image tower, D joint width.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ from clip.image import ImageTrunk
 from clip.text import TextEncoder
 from loss.ranking_loss import normalised_ranking_loss, rankable
 from model.compared.template_words import TemplateWords
-from model.method import Group, Method
+from model.method import Group, Method, ModelError
 
 __all__ = ["MKT", "Transfer", "VisionTail", "transfer_scores"]
 
@@ -150,6 +150,17 @@ class MKT(Method):
             return {"ranking": ranking}
         distance = F.l1_loss(output.cls.float(), output.teacher.float())
         return {"ranking": ranking, "distillation": self.distillation * distance}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what `trained_state` gave.
+
+        Raises:
+            ModelError: if it was trained with another template, or as `Method.load_trained_state`.
+        """
+        theirs = state.get("words.tokens")
+        if theirs is not None and theirs.tolist() != self.words.ids:
+            raise ModelError("it was trained with another MODEL.MKT.TEMPLATE, whose words are others")
+        super().load_trained_state(state)
 
     def groups(self) -> list[Group]:
         """What the stage trains, by AdamW: matrices and vectors of each part of the tail, or the words."""

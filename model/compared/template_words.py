@@ -37,6 +37,7 @@ class TemplateWords(nn.Module):
         first, second = (_written(row) for row in text.tokenize([text.template.format(n) for n in ("dog", "cat")]))
         self.before, self.after = _shared(first, second), _shared(first[::-1], second[::-1])  # the latter from the end
         self.ids = sorted({*self.before, *self.after})
+        self.register_buffer("tokens", torch.tensor(self.ids))  # checkpoints say which words they hold
         self.rows = nn.Parameter(text.text.token_embedding.weight.detach()[self.ids].clone())
         self._kept: tuple[tuple[str, ...], Tensor] | None = None
 

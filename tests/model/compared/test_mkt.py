@@ -200,6 +200,13 @@ def test_stage_2_trains_the_words_of_the_template(towers):
     assert [tuple(p.shape) for p in group.parameters] == [(8, 64)]  # start there is a in the scene end
 
 
+def test_weights_that_were_trained_with_other_words_are_refused(towers):
+    theirs, mine = (build(towers, "MODEL.MKT.TEMPLATE", text) for text in ("there is a {}.", "here is one {}."))
+    assert theirs.words.rows.shape == mine.words.rows.shape
+    with pytest.raises(ModelError, match="trained with another MODEL.MKT.TEMPLATE"):
+        mine.load_trained_state(theirs.trained_state())
+
+
 def test_the_distance_to_the_frozen_clip_is_a_loss_of_stage_1_alone(towers):
     targets = torch.eye(3, 4)
     output, losses = train(build(towers, "MODEL.MKT.DISTILLATION", "0.5"), targets)
