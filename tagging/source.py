@@ -74,8 +74,8 @@ def tagger_of(source: Source, spellings: Spellings, *, score: str, clip_weights:
     """
     if score == "probability" and (not source.trained or source.parts.calibration is None):
         wayout = (
-            f"where the method is RAM, run python tools/calibrate.py {source.place} DATASETS.VAL LIST DATASETS.IMAGE_DIR FOLDER on images that "
-            "it was not trained on, or add" if source.trained else "add"
+            f"where the method is RAM, run python tools/calibrate.py {source.place} DATASETS.VAL LIST "
+            "DATASETS.IMAGE_DIR FOLDER on images that it was not trained on, or add" if source.trained else "add"
         )  # fmt: skip
         raise CalibrationError(
             f"{source.place} is not calibrated, so there are no probabilities: {wayout} --score paper"
