@@ -1,8 +1,8 @@
 """Files of CLIP weights, and fitting what they hold to a model.
 
 TorchScript archives, PyTorch state dicts and safetensors become one dictionary of tensors. No code that a
-file may hold is run: pickles are read with `weights_only=True`, safetensors hold tensors only, and of a
-TorchScript archive nothing is called.
+file may hold is run: pickles are read with `weights_only=True`, safetensors hold tensors only, and TorchScript
+archives are read without TorchScript. Checksums are compared where the format has them.
 
 Names are OpenAI's throughout: visual.*, transformer.*, token_embedding.weight, positional_embedding,
 ln_final.*, text_projection, logit_scale.
@@ -14,13 +14,14 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from clip.torchscript import is_torchscript, read_torchscript
 from errors import UserError
 
 __all__ = [
@@ -64,8 +65,9 @@ def read_weights(path: Path, published: Mapping[str, str]) -> Weights:
     """
     download = f"; download {published[path.name]} again" if path.name in published else ""
     try:
-        if _is_torchscript(path):
+        if is_torchscript(path):
             _check_published(path, published)
+        _require_intact(path)
         content = _read(path)
     except WeightsError:
         raise
@@ -144,19 +146,19 @@ def _first_mismatch(given: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    if _is_torchscript(path):
-        with warnings.catch_warnings():
-            # torch.jit is deprecated, but the files that OpenAI published are what they are.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
+    if is_torchscript(path):
+        return read_torchscript(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _is_torchscript(path: Path) -> bool:
+def _require_intact(path: Path) -> None:
+    """Compares the checksums of a zip archive, which torch.load leaves out."""
     if not zipfile.is_zipfile(path):
-        return False
+        return
     with zipfile.ZipFile(path) as archive:
-        return any(PurePosixPath(name).name == "constants.pkl" for name in archive.namelist())
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise WeightsError(f"{path} is damaged: the checksum of {damaged} is wrong; get it again")
 
 
 def _check_published(path: Path, published: Mapping[str, str]) -> None:
