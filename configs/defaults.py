@@ -120,6 +120,7 @@ _C.INPUT.SIZE_TEST = (224, 224)
 _C.INPUT.PIXEL_MEAN = (0.5, 0.5, 0.5)  # what RAM sees, student and teacher; paper: not stated
 _C.INPUT.PIXEL_STD = (0.5, 0.5, 0.5)
 _C.INPUT.EXIF_ROTATION = False  # turn photographs upright; the release does not
+_C.INPUT.MAX_PIXELS = 178_956_970  # of an image file, refused before it is decoded; Pillow takes no more than these
 _C.INPUT.PROB = 0.5  # of a horizontal flip
 _C.INPUT.RE_PROB = 0.5  # of random erasing, with noise
 _C.INPUT.PADDING = 10  # pixels added on each side before the random crop

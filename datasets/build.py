@@ -147,6 +147,7 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         seed=cfg.SOLVER.SEED,
         read_truncated=cfg.DATALOADER.READ_TRUNCATED,
         rotate=cfg.INPUT.EXIF_ROTATION,
+        most_pixels=cfg.INPUT.MAX_PIXELS,
     )
     loader = train_loader(
         dataset,
@@ -207,6 +208,7 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
             skip_broken=cfg.DATALOADER.SKIP_BROKEN,
             read_truncated=cfg.DATALOADER.READ_TRUNCATED,
             rotate=cfg.INPUT.EXIF_ROTATION,
+            most_pixels=cfg.INPUT.MAX_PIXELS,
         )
         return Protocol(name, names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
 

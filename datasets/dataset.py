@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.images import open_image, open_truncated
+from datasets.images import MOST_PIXELS, open_image, open_truncated
 from datasets.records import DataError, Records
 from datasets.splits import known, targets
 from datasets.transforms import Transform
@@ -47,6 +47,7 @@ class MultiLabelDataset(Dataset):
         skip_broken: whether a loader leaves out images that cannot be read, or stops.
         read_truncated: whether files that are cut short are read as far as they go, or cannot be read.
         rotate: whether EXIF orientation is applied, see `open_image`.
+        most_pixels: of an image, likewise.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class MultiLabelDataset(Dataset):
         skip_broken: bool = False,
         read_truncated: bool = False,
         rotate: bool = False,
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         self.records, self.names, self.transform, self.root = records, tuple(names), transform, root
-        self.seed, self.rotate = seed, rotate
+        self.seed, self.rotate, self.most_pixels = seed, rotate, most_pixels
         self.skip_broken, self.read_truncated = skip_broken, read_truncated
         self.targets = targets(records, names)  # (I, C) uint8
         self.known = known(records, names)  # (I, C) bool, or None where all is known
@@ -84,11 +86,11 @@ class MultiLabelDataset(Dataset):
     def _opened(self, path: str) -> tuple[Image, bool]:
         """The image, and whether all of it was there."""
         try:
-            return open_image(path, self.root, rotate=self.rotate), True
+            return open_image(path, self.root, rotate=self.rotate, most_pixels=self.most_pixels), True
         except DataError:
             if not self.read_truncated:
                 raise
-            return open_truncated(path, self.root, rotate=self.rotate), False
+            return open_truncated(path, self.root, rotate=self.rotate, most_pixels=self.most_pixels), False
 
     def _transformed(self, image: Image, epoch: int, index: int) -> Tensor:
         if self.seed is None:

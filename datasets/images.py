@@ -11,19 +11,25 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from datasets import shapes
 from datasets.records import DataError, MissingFileError
 
-__all__ = ["IMAGE_SUFFIXES", "SHAPES", "locate", "open_image", "open_truncated", "present", "require_images"]
+__all__ = [
+    "FORMATS", "IMAGE_SUFFIXES", "MOST_PIXELS", "SHAPES", "locate", "open_image", "open_truncated", "present",
+    "require_images",
+]  # fmt: skip
 
 SHAPES = "shapes:"
 PILLOW = threading.Lock()  # whether Pillow takes truncated files is a global of its module
+MOST_PIXELS = 178_956_970  # more than these Pillow holds for an attack
+# What is opened; others, such as EPS, would have Pillow start programs or seldom used decoders.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
@@ -122,8 +128,10 @@ def _subfolders(root: str) -> tuple[str, ...]:
         return tuple(sorted(entry.path for entry in entries if os.path.isdir(entry.path)))
 
 
-def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Image:
-    """The image as RGB, 8 bits.
+def open_image(
+    reference: str, root: str, *, rotate: bool = False, most_pixels: int = MOST_PIXELS
+) -> Image.Image:  # fmt: skip
+    """The image as RGB, 8 bits, of a file in one of the `FORMATS`.
 
     An alpha channel is dropped and EXIF orientation is not applied, as in the release, whose numbers are
     from COCO and NUS files read that way. Greyscale of 16 bits is scaled to 8 (Pillow would clip it to white). An
@@ -133,10 +141,10 @@ def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Imag
         reference: a path, see `locate`, or a scene of the embedded world such as `shapes:test/17`.
         root: the folder of the images.
         rotate: whether EXIF orientation is applied, as viewers do; for photographs straight from a phone.
+        most_pixels: that it may have, at most `MOST_PIXELS`; its head says how many before any is decoded.
 
     Raises:
-        DataError: naming the file, if it is missing, truncated, no image, or has more than the 179 million pixels
-            that Pillow holds for safe.
+        DataError: naming the file, if it is missing, truncated, no image, or has too many pixels.
     """
     if reference.startswith(SHAPES):
         return _scene(reference)
@@ -145,25 +153,37 @@ def open_image(reference: str, root: str, *, rotate: bool = False) -> Image.Imag
         with warnings.catch_warnings():
             # Pillow warns from 90 million pixels on, which phones reach, and refuses twice as many.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
+                if image.width * image.height > most_pixels:
+                    raise Image.DecompressionBombError
                 return _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
     except Image.DecompressionBombError as error:
-        raise DataError(
-            f"cannot read the image {path}: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: "
-            "make it smaller"
-        ) from error
+        limit = min(most_pixels, MOST_PIXELS)
+        raise DataError(f"cannot read the image {path}: it has more than {limit:,} pixels: make it smaller") from error
+    except UnidentifiedImageError as error:
+        read = ", ".join(_formats())
+        raise DataError(f"cannot read the image {path}: it is none of {read}, or damaged") from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error
 
 
-def open_truncated(reference: str, root: str, *, rotate: bool = False) -> Image.Image:
+def open_truncated(
+    reference: str, root: str, *, rotate: bool = False, most_pixels: int = MOST_PIXELS
+) -> Image.Image:  # fmt: skip
     """The image as `open_image` gives it, also of a file that is cut short: what is missing is grey or black.
 
     Raises:
         DataError: as `open_image`, where Pillow finds no image in the file at all.
     """
     with _truncated_files():
-        return open_image(reference, root, rotate=rotate)
+        return open_image(reference, root, rotate=rotate, most_pixels=most_pixels)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow knows."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def build(parts: Parts, *, clip_weights: str | None = None) -> Built:
     method = build_method(cfg, towers, seen=len(parts.seen), texts=parts.texts, labels=labels)
     method.load_trained_state(parts.state)
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
-    return Built(method.eval(), Preparation(partial(open_image, rotate=cfg.INPUT.EXIF_ROTATION), transform))
+    opened = partial(open_image, rotate=cfg.INPUT.EXIF_ROTATION, most_pixels=cfg.INPUT.MAX_PIXELS)
+    return Built(method.eval(), Preparation(opened, transform))
 
 
 def zero_shot_parts(config_text: str) -> Parts:

@@ -60,13 +60,17 @@ def files_of(cfg: CfgNode) -> tuple[dict[str, Records], list[str]]:
 
 
 def image_problems(
-    images: Iterable[str], folder: str, *, decode: bool, truncated: bool, workers: int
+    images: Iterable[str], folder: str, *, decode: bool, truncated: bool, most_pixels: int, workers: int
 ) -> dict[str, Problem]:
     """Images that are missing or, with `decode`, unreadable, by their name in the lists.
 
     With `truncated`, files that are cut short are readable: a problem of a kind of their own.
     """
-    wanted = [(image, folder, decode, truncated) for image in dict.fromkeys(images) if not image.startswith(SHAPES)]
+    wanted = [
+        (image, folder, decode, truncated, most_pixels)
+        for image in dict.fromkeys(images)
+        if not image.startswith(SHAPES)
+    ]
     with ExitStack() as stack:
         checked: Iterable[Problem | None] = map(_image_problem, wanted)
         if workers > 1 and len(wanted) > CHUNK:
@@ -76,23 +80,24 @@ def image_problems(
         return {problem.image: problem for problem in bar if problem is not None}
 
 
-def _image_problem(job: tuple[str, str, bool, bool]) -> Problem | None:
-    image, folder, decode, truncated = job
+def _image_problem(job: tuple[str, str, bool, bool, int]) -> Problem | None:
+    image, folder, decode, truncated, most_pixels = job
     try:
         locate(image, folder)
     except DataError as error:
         return Problem(image, "missing", str(error))
     try:
         if decode:
-            open_image(image, folder)
+            open_image(image, folder, most_pixels=most_pixels)
     except DataError as error:
-        return Problem(image, "truncated" if truncated and _opens_in_part(image, folder) else "unreadable", str(error))
+        in_part = truncated and _opens_in_part(image, folder, most_pixels)
+        return Problem(image, "truncated" if in_part else "unreadable", str(error))
     return None
 
 
-def _opens_in_part(image: str, folder: str) -> bool:
+def _opens_in_part(image: str, folder: str, most_pixels: int) -> bool:
     try:
-        open_truncated(image, folder)
+        open_truncated(image, folder, most_pixels=most_pixels)
     except DataError:
         return False
     return True
@@ -161,8 +166,10 @@ def check(cfg: CfgNode, *, decode: bool, report: Path | None) -> int:
         lists = {name: getattr(splits, name) for name in KEYS if getattr(splits, name) is not None}
         images = (image for records in lists.values() for image in records.images)
         workers = min(cfg.DATALOADER.NUM_WORKERS, multiprocessing.cpu_count())
-        truncated = cfg.DATALOADER.READ_TRUNCATED
-        problems = image_problems(images, folder, decode=decode, truncated=truncated, workers=workers)
+        problems = image_problems(
+            images, folder, decode=decode, truncated=cfg.DATALOADER.READ_TRUNCATED,
+            most_pixels=cfg.INPUT.MAX_PIXELS, workers=workers,
+        )  # fmt: skip
         known = BY_NAME.get(cfg.DATASETS.NAMES)
         print(table(lists, known, problems, decode))
         print("\n".join(remarks(splits, files, lists, known)))

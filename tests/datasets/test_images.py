@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile, features
 
 from datasets import shapes
-from datasets.images import locate, open_image, open_truncated, require_images
+from datasets.images import FORMATS, locate, open_image, open_truncated, require_images
 from datasets.records import DataError
 
 FOREIGN = "/mnt/nas/someone/COCO/trainval2014/COCO_val2014_000000331627.jpg"
@@ -315,6 +315,38 @@ def test_a_decompression_bomb_is_one_line_whatever_is_done_with_warnings(tmp_pat
         with pytest.raises(DataError, match=r"cannot read the image .*x\.png: .*178,956,970 pixels: make it smaller$"):
             open_image("x.png", str(tmp_path))
     assert heard == []
+
+
+def test_more_pixels_than_may_be_are_not_decoded(tmp_path):
+    (tmp_path / "x.png").write_bytes(_png_of(101, 100))
+    with pytest.raises(DataError, match=r"x\.png: it has more than 10,000 pixels: make it smaller$"):
+        open_image("x.png", str(tmp_path), most_pixels=10_000)
+    with pytest.raises(DataError, match=r"x\.png: it has more than 10,000 pixels"):
+        open_truncated("x.png", str(tmp_path), most_pixels=10_000)
+
+
+def test_as_many_pixels_as_may_be_are_read(tmp_path):
+    Image.new("RGB", (10, 5)).save(tmp_path / "x.png")
+    assert open_image("x.png", str(tmp_path), most_pixels=50).size == (10, 5)
+
+
+@pytest.mark.parametrize("name", ["x.eps", "x.jpg"])
+def test_a_picture_that_would_start_ghostscript_is_refused(tmp_path, monkeypatch, name):
+    Image.new("RGB", (4, 4)).save(tmp_path / name, format="EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was started"))
+    with pytest.raises(DataError, match=r"cannot read the image .*: it is none of JPEG, .*, or damaged$"):
+        open_image(name, str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_is_promised_is_read(tmp_path, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    first = Image.new("RGB", (16, 8), (250, 5, 5))
+    first.save(tmp_path / "x", format=kind, **({"save_all": True} if kind == "MPO" else {}))
+    red, green, blue = open_image("x", str(tmp_path)).getpixel((4, 4))
+    assert red > 200
+    assert max(green, blue) < 50
 
 
 def test_an_image_so_large_that_pillow_warns_is_read(tmp_path, monkeypatch):
