@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from errors import UserError
+
 __all__ = ["ArchiveError", "is_torchscript", "read_torchscript"]
 
 REBUILT = "torch._utils _rebuild_tensor_v2"
@@ -37,7 +39,7 @@ CLASS = re.compile(r"^class (\w+)\(Module\):\n((?: +__\w+__ = .*\n)*)", re.MULTI
 REGISTERED = re.compile(r"__(?:parameters|buffers)__ = \[(.*)\]")
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError, ValueError):
     """An archive that is not as TorchScript writes them."""
 
 

@@ -12,6 +12,7 @@ from configs.defaults import _C
 from configs.words import AUTO_NUMBER as AUTO
 from configs.words import default_of, typed
 from errors import UserError
+from files import open_regular
 
 __all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config", "with_overrides"]
 
@@ -48,7 +49,7 @@ def load_config(path: str | Path | Sequence[str | Path] | None = None, overrides
     for one in (path,) if isinstance(path, str | Path) else path or ():
         if Path(one).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
             raise ConfigError(f"the configuration {one} has to be a .yml or .yaml file")
-        with _one_line(one), open(one, encoding="utf-8") as file:
+        with _one_line(one), open_regular(one, "r", encoding="utf-8") as file:
             cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file)))
     return with_overrides(cfg, overrides)
 

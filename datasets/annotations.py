@@ -9,6 +9,7 @@ from datasets.formats import instances, release, table, textfiles, voc
 from datasets.formats.text import parse_json
 from datasets.images import SHAPES
 from datasets.records import DataError, MissingFileError, Records
+from files import read_text
 
 __all__ = ["read_records"]
 
@@ -62,7 +63,7 @@ def _read(path: Path, separator: str, empty_is_unknown: bool) -> Records:
     if kind == ".txt" and voc.is_image_set(path):
         return voc.read_image_set(path)
     if kind == ".json" or not path.exists():
-        content = parse_json(path.read_text(encoding="utf-8-sig"), path)
+        content = parse_json(read_text(path, "utf-8-sig"), path)
         return instances.records_of(content, path) if instances.is_coco(content) else release.records_of(content, path)
     raise DataError(
         f"{path}: {kind or 'a file without a suffix'} is no annotation format; there are .json, .csv, .tsv, a VOC "

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from datasets.formats.text import parse_json
 from datasets.records import DataError, MissingFileError
+from files import read_text
 
 __all__ = ["LabelNotes", "read_labels", "read_names"]
 
@@ -92,7 +93,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise MissingFileError(f"no file {path}: DATASETS.LABELS, SEEN and UNSEEN name files below ROOT_DIR") from None
     except UnicodeDecodeError as error:

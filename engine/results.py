@@ -20,6 +20,7 @@ import numpy as np
 from engine.atomic import atomic_write, make_folder
 from engine.metrics import Metrics, MetricsError, checked
 from errors import UserError
+from files import open_regular
 
 __all__ = [
     "Result",
@@ -216,7 +217,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
         ScoresError: if the file is missing, broken, no `.npz`, or not as the module docstring says.
     """
     try:
-        with open(path, "rb") as file:  # np.load leaves a broken archive open
+        with open_regular(path) as file:  # np.load leaves a broken archive open
             archive = np.load(file, allow_pickle=False)
             arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
     except UNREADABLE as error:

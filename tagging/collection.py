@@ -27,6 +27,7 @@ from clip.weights import fingerprint
 from datasets.records import DataError
 from engine.atomic import atomic_write, make_folder
 from errors import UserError
+from files import read_text
 from tagging.build import portable
 from tagging.evidence import Asked, Gallery, joined
 from tagging.inputs import require_readable_name
@@ -82,7 +83,7 @@ class Collection:
         if not (folder / MANIFEST).is_file():
             raise CollectionError(f"{folder} holds no index of pictures: make one with tools/index_images.py")
         try:
-            content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            content = json.loads(read_text(folder / MANIFEST))
             if content["format"] != FORMAT or content["version"] != VERSION:
                 raise CollectionError(f"{folder / MANIFEST} is no index of this version ({VERSION}): index again")
             rows, columns = map(int, content["grid"])

@@ -17,6 +17,7 @@ from engine.atomic import atomic_write, make_folder
 from engine.run import newest_run
 from engine.state import TrainingState, load_state
 from errors import UserError
+from files import read_text
 
 __all__ = ["Parts", "TaggerError", "checkpoint_of", "parts_of", "read_parts", "write_parts"]
 
@@ -107,7 +108,7 @@ def write_parts(folder: str | Path, parts: Parts) -> None:
 
 def _read_folder(folder: Path) -> Parts:
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(read_text(folder / CONFIG))
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise TaggerError(f"{folder / CONFIG} is no tagger of this version ({VERSION})")
         with safe_open(folder / WEIGHTS, framework="pt") as file:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine import cli
 from engine.run import newest_run
 from errors import UserError
+from files import read_text
 
 COLUMNS = ("P@3", "R@3", "F1@3", "F1@5", "CF1@3", "mAP", "mAP_present")
 IRRELEVANT = ("DEVICE", "OUTPUT_DIR", "WANDB", "DATALOADER.NUM_WORKERS", "TEST.", "SOLVER.LOG_PERIOD",
@@ -69,7 +70,7 @@ def read(place: Path) -> Tested:
             raise CompareError(f"{place} holds no test: run test.py first, or name a results.json")
         path = newest / "results.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         results = {(m, p): dict(s) for m, rows in content["results"].items() for p, s in rows.items()}
         about = {"config": dict(content["about"]["config"]), "lists": dict(content["about"]["lists"])}
         if not all(isinstance(value, int | float) for row in results.values() for value in row.values()):

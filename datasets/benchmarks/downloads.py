@@ -8,6 +8,7 @@ from typing import Any
 from datasets.formats import release
 from datasets.formats.text import parse_json, read_text
 from datasets.records import MissingFileError, Records
+from files import open_regular
 
 __all__ = ["Downloads", "Progress", "plain"]
 
@@ -78,7 +79,7 @@ class Downloads:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

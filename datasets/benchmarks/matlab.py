@@ -1,5 +1,8 @@
 """Attribute annotations in MATLAB files (up to version 7): variables, cells of text, tables of codes."""
 
+import multiprocessing
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets.records import DataError
+from files import open_regular
 
 __all__ = ["label_rows", "load", "texts"]
 
@@ -14,13 +18,44 @@ __all__ = ["label_rows", "load", "texts"]
 def load(path: Path, *names: str) -> dict[str, Any]:
     """The variables of these names.
 
+    scipy's reader is compiled code that a few changed bytes can crash, so it runs in a process of its own.
+
     Raises:
-        DataError: if the file is no MATLAB file, of version 7.3, or without one of them.
+        DataError: if the file is no MATLAB file, of version 7.3, without one of them, or crashes the reader.
     """
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    here, there = context.Pipe(duplex=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which the child does not use
+        process = context.Process(target=_send, args=(there, path, names))
+        process.start()
+    there.close()
+    try:
+        found = here.recv()
+    except EOFError:
+        raise DataError(f"{path}: it crashes the reader of MATLAB files: damaged, download it again") from None
+    finally:
+        here.close()
+        process.join()
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
+def _send(there: Any, path: Path, names: Sequence[str]) -> None:
+    """What was read, or why not, to the process that asked."""
+    try:
+        there.send(_read(path, names))
+    except DataError as error:
+        there.send(error)
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, Any]:
     from scipy.io import loadmat
 
     try:
-        variables = loadmat(path, variable_names=names)
+        with open_regular(path) as file:
+            variables = loadmat(file, variable_names=list(names))
     except NotImplementedError as error:
         raise DataError(
             f"{path}: a MATLAB file of version 7.3, which the official one is not: download it again, or save it in "

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.benchmarks.downloads import Downloads
 from datasets.benchmarks.nus_photos import PhotoIndex
 from datasets.records import DataError, Entry, Records, collect
+from files import open_regular
 
 __all__ = ["find_list", "joined", "need_list"]
 
@@ -65,7 +66,8 @@ def joined(files: Mapping[str, Path], *tables: Records) -> tuple[dict[str, Recor
 
 def _load(path: Path) -> Sequence[str]:
     try:
-        array = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            array = np.load(file, allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise DataError(
             f"{path}: expected an array of text; a pickled one is not read, since it can run code: save it again "

@@ -13,6 +13,7 @@ import numpy as np
 
 from datasets.benchmarks.downloads import Downloads, Progress
 from datasets.records import DataError, Entry, Records, collect
+from files import open_regular, read_bytes, read_text
 
 __all__ = ["CONCEPTS", "SEEN", "TAGS", "Names", "find_names", "need_names", "read_part"]
 
@@ -75,7 +76,7 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
 def _lines(path: Path) -> tuple[str, ...]:
     """The lines without the white space around them and without blank ones at the end."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        lines = read_text(path, "utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a UTF-8 text file (byte {error.start})") from error
     lines = [line.strip() for line in lines]
@@ -159,7 +160,7 @@ def _picked(rows: Rows, everything: ImageList, listed: ImageList) -> Rows:
 def _read_tags(path: Path, listed: ImageList, labels: Sequence[tuple[str, ...]], progress: Progress) -> Rows:
     """The labels of each row; `labels[k]` is what a 1 in column k stands for."""
     rows: Rows = []
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, line in enumerate(progress(file, f"rows of {path.name}"), 1):
             values = line.split()
             if not values and len(rows) == len(listed.images):
@@ -181,7 +182,7 @@ def _wrong(values: Sequence[bytes]) -> str:
 def _read_concepts(paths: Sequence[Path], listed: ImageList, concepts: Sequence[str], progress: Progress) -> Rows:
     table = np.zeros((len(listed.images), len(concepts)), dtype=bool)
     for k, path in enumerate(progress(paths, "files of concept labels")):
-        values = path.read_bytes().translate(None, WHITESPACE)
+        values = read_bytes(path).translate(None, WHITESPACE)
         if wrong := values.translate(None, b"01"):
             row = values.index(wrong[:1]) + 1
             raise DataError(f"{path}, row {row:,}: expected 0 or 1, found {wrong[:1].decode(errors='replace')!r}")

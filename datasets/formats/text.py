@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.records import DataError
+from files import read_bytes
 
 __all__ = ["labels_in", "parse_json", "read_text", "separator_of"]
 
@@ -21,7 +22,7 @@ def read_text(path: Path) -> str:
         DataError: naming the line of the first byte that is not UTF-8; if it is no text at all.
         OSError: if the file cannot be read.
     """
-    content = path.read_bytes()
+    content = read_bytes(path)
     if b"\0" in content[:1024] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is text
         raise DataError(f"{path}: a binary file, not text")
     try:

@@ -16,6 +16,7 @@ from xml.parsers.expat import ErrorString
 from datasets.formats.text import read_text
 from datasets.images import IMAGE_SUFFIXES
 from datasets.records import DataError, Entry, MissingFileError, Records, collect, first_few
+from files import read_bytes
 
 __all__ = ["is_image_set", "is_voc", "read_folder", "read_image_set"]
 
@@ -139,7 +140,7 @@ def _image(filename: str, stem: str, images: _Images) -> str:
 
 
 def _parse(xml: Path) -> _Annotation:
-    content = xml.read_bytes()
+    content = read_bytes(xml)
     if re.search(rb"<!(DOCTYPE|ENTITY)", content.replace(b"\0", b"")):  # UTF-16 has a zero in every letter
         raise DataError(f"{xml}: a document type (<!DOCTYPE>) could expand without bounds and is not read: remove it")
     try:

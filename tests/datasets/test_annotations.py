@@ -130,10 +130,10 @@ def test_a_missing_file_inside_a_folder_is_the_one_that_is_named(tree, tmp_path)
 def test_a_file_that_may_not_be_read_is_an_error_that_names_it(tree, monkeypatch):
     folder = tree(FORMATS["my.csv"])
 
-    def locked(path):
+    def locked(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", locked)
+    monkeypatch.setattr(os, "open", locked)
     with pytest.raises(DataError, match=r"cannot read the annotation file .*my\.csv: Permission denied"):
         read_records("my.csv", folder)
 

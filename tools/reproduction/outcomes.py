@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from engine.atomic import atomic_write, make_folder
 from errors import UserError
+from files import read_text
 from tools.reproduction.plan import Benchmark, Job
 
 __all__ = [
@@ -65,7 +66,7 @@ def read(path: Path) -> Outcome | None:
         OutcomeError: if it cannot be read, or is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             return None
         outcome = Outcome(path, content)

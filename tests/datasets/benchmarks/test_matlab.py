@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -76,3 +79,10 @@ def test_an_unknown_code_is_named_with_row_and_attribute(code):
 def test_a_table_of_another_width_is_refused(shape):
     with pytest.raises(DataError, match=r"^x: expected a column for each of 2 attributes, found shape"):
         matlab.label_rows(np.zeros(shape), ["a", "b"], where="x", positive=(1,), negative=(0,))
+
+
+def test_a_file_that_crashes_the_reader_is_one_line(tmp_path, monkeypatch):
+    savemat(tmp_path / "a.mat", {"x": [1]})
+    monkeypatch.setattr("scipy.io.loadmat", lambda *_, **__: os.kill(os.getpid(), signal.SIGSEGV))
+    with pytest.raises(DataError, match=r"a\.mat: it crashes the reader of MATLAB files: damaged, download it again$"):
+        matlab.load(tmp_path / "a.mat", "x")

@@ -1,0 +1,48 @@
+"""Reading files that users name: regular ones, since a pipe may never end and a device may fill the memory."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+__all__ = ["open_regular", "read_bytes", "read_text"]
+
+
+def open_regular(path: str | os.PathLike[str], mode: str = "rb", **how: Any) -> Any:
+    """As `open` for reading, of regular files alone.
+
+    Args:
+        path: of the file; symbolic links are followed.
+        mode: "rb" or "r".
+        how: encoding and newline of text.
+
+    Raises:
+        OSError: with a `strerror`, whatever keeps the file from being opened.
+    """
+    try:
+        return open(path, mode, opener=_regular, **how)
+    except ValueError as error:  # a NUL in the path
+        raise OSError(errno.EINVAL, f"no path: {error}", str(path)) from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file; raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
+    """The text of a regular file; raises OSError as `open_regular`, and UnicodeDecodeError."""
+    with open_regular(path, "r", encoding=encoding) as file:
+        return file.read()
+
+
+def _regular(path: str, flags: int) -> int:
+    # Without waiting for somebody who writes into a pipe.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # of folders, `open` itself complains
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", str(Path(path)))
+    return descriptor
