@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from configs import ConfigError, flat, load_config
+from configs import flat, load_config
 from datasets import build_splits, build_test, evaluated, identities
 from datasets.compose import Splits, fingerprint
 from engine import cli
@@ -81,8 +81,6 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
 
 def test(cfg: CfgNode) -> None:
     """Prints the table of results, and writes it and, if asked for, the raw scores."""
-    if cfg.TEST.SPLIT not in ("test", "val"):
-        raise ConfigError(f"TEST.SPLIT must be test or val, not {cfg.TEST.SPLIT!r}")
     path = checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None
     state = None if path is None else load_state(path)
     splits = build_splits(cfg, train_needed=False, trained_on=() if state is None else state.seen)

@@ -9,25 +9,13 @@ from typing import Any
 from yacs.config import CfgNode
 
 from configs.defaults import _C
+from configs.schema import violation
 from configs.words import AUTO_NUMBER as AUTO
 from configs.words import default_of, typed
 from errors import UserError
 from files import open_regular
 
 __all__ = ["AUTO", "ConfigError", "flat", "load_config", "restore_config", "with_overrides"]
-
-
-CHOICES = {"LR_PERIOD": ("epoch", "step"), "SELECT": ("last", "best"), "NONFINITE": ("skip", "stop")}
-AT_LEAST = {
-    "MAX_EPOCHS": 1,
-    "EVAL_PERIOD": 1,
-    "LOG_PERIOD": 1,
-    "CHECKPOINT_PERIOD": 0,
-    "PATIENCE": 0,
-    "WARMUP_EPOCHS": 0,
-    "WARMUP_LR": 0,
-    "MIN_LR": 0,
-}
 
 
 class ConfigError(UserError, ValueError):
@@ -68,7 +56,7 @@ def with_overrides(cfg: CfgNode, overrides: Sequence[str]) -> CfgNode:
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
             _require_known(key)
             cfg.merge_from_list([key, typed(key, value, default_of(cfg, key))])
-    _check_loop(cfg)
+    _require_valid(cfg)
     cfg.freeze()
     return cfg
 
@@ -77,11 +65,12 @@ def restore_config(text: str) -> CfgNode:
     """The frozen configuration from the text that `dump` gave, as checkpoints hold it.
 
     Raises:
-        ConfigError: if a key is unknown here or a value of another type.
+        ConfigError: if a key is unknown here or a value none that it may have.
     """
     cfg = _C.clone()
     with _one_line("the configuration in the checkpoint"):
         cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(text)))
+        _require_valid(cfg)
     cfg.freeze()
     return cfg
 
@@ -130,11 +119,6 @@ def _one_line(source: str | Path) -> Iterator[None]:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
 
 
-def _check_loop(cfg: CfgNode) -> None:
-    """The values that the training loop would ignore or stumble over; the rest is checked where it is used."""
-    for key, choices in CHOICES.items():
-        if cfg.SOLVER[key] not in choices:
-            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]!r}; it has to be {' or '.join(choices)}")
-    for key, least in AT_LEAST.items():
-        if cfg.SOLVER[key] < least:
-            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it has to be {least} or more")
+def _require_valid(cfg: CfgNode) -> None:
+    if wrong := violation(flat(cfg)):
+        raise ConfigError(wrong)

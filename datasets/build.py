@@ -261,10 +261,6 @@ def image_folder(cfg: CfgNode) -> str:
 
 def _first(cfg: CfgNode, records: Records) -> Records:
     """The images of a list that DATASETS.SUBSET leaves."""
-    from datasets.records import DataError
-
-    if cfg.DATASETS.SUBSET < 0:
-        raise DataError(f"DATASETS.SUBSET is {cfg.DATASETS.SUBSET}; it has to be 0 or more")
     return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
 
 

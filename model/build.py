@@ -12,12 +12,12 @@ from yacs.config import CfgNode
 from clip.load import ClipTowers, load_clip
 from clip.text import NO_TEXTS
 from clip.weights import check_image_size
-from model.build_parts import frozen_text, frozen_trunk, is_template, refuse_impossible
+from model.build_parts import frozen_text, frozen_trunk
 from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
 from model.compared.build_prompted import build_coop, build_dual_coop
 from model.method import Method, chosen
-from model.zero_shot import TITLES, ZeroShotCLIP
+from model.zero_shot import ZeroShotCLIP
 
 __all__ = [
     "FIXED_LABELS", "MATCHERS", "METHODS", "UNTRAINED", "block_indices", "build_method", "build_zero_shot",
@@ -49,19 +49,9 @@ def build_method(
         ModelError: naming the key, if a setting is out of its range or names blocks that the towers lack.
         loss.build.LossError: likewise, for the loss.
     """
-    _check_towers(cfg)
     name = cfg.MODEL.METHOD
     known = {"labels": labels} if name in FIXED_LABELS else {}
     return chosen(METHODS, name, "METHOD")(cfg, towers, seen=seen, texts=texts, **known)
-
-
-def _check_towers(cfg: CfgNode) -> None:
-    """Refuses what no method can encode images or labels with."""
-    template, positions = cfg.MODEL.TEMPLATE, cfg.MODEL.POSITIONS
-    refuse_impossible((
-        ("TEMPLATE", template, is_template(template), "a text with one {} for the label"),
-        ("POSITIONS", positions, positions in ("bilinear", "bicubic"), "bilinear or bicubic"),
-    ))  # fmt: skip
 
 
 def build_zero_shot(
@@ -89,9 +79,7 @@ def _zero_shot(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> ZeroShotCLIP:  # fmt: skip
     """Zero-shot CLIP as a method of its own, by whatever MODEL.ZERO_SHOT.SCORE says."""
-    score = cfg.MODEL.ZERO_SHOT.SCORE
-    chosen(TITLES, score, "ZERO_SHOT.SCORE")
-    return build_zero_shot(cfg, towers, texts=texts, score=score)
+    return build_zero_shot(cfg, towers, texts=texts, score=cfg.MODEL.ZERO_SHOT.SCORE)
 
 
 METHODS: dict[str, Callable[..., Method]] = {

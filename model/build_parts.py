@@ -11,7 +11,7 @@ from clip.text import NO_TEXTS, TextEncoder
 from model.method import ModelError, Recipe
 
 __all__ = [
-    "build_context", "fewest_regions", "frozen_text", "frozen_trunk", "is_template", "recipe_of", "refuse_impossible",
+    "build_context", "fewest_regions", "frozen_text", "frozen_trunk", "recipe_of", "refuse_impossible",
 ]  # fmt: skip
 
 
@@ -27,11 +27,6 @@ def refuse_impossible(rules: Iterable[tuple[str, object, bool, str]]) -> None:
     for key, value, holds, wanted in rules:
         if not holds:
             raise ModelError(f"MODEL.{key} must be {wanted}, not {value!r}")
-
-
-def is_template(text: str) -> bool:
-    """Whether a text has one place, {}, for the label, and no other braces."""
-    return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
 
 
 def recipe_of(cfg: CfgNode) -> Recipe:

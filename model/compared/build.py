@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 from clip.load import IMAGENET_TEMPLATES, ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_loss, build_summed_asl
-from model.build_parts import fewest_regions, frozen_text, frozen_trunk, is_template, refuse_impossible
+from model.build_parts import fewest_regions, frozen_text, frozen_trunk, refuse_impossible
 from model.compared.biam import BiAM, BiAMHead
 from model.compared.comc import CoMC
 from model.compared.mkt import MKT, VisionTail
@@ -48,14 +48,7 @@ def build_ml_decoder(
 def _check_ml_decoder(cfg: CfgNode) -> None:
     """Refuses sizes that no decoder can have."""
     width, heads = cfg.MODEL.ML_DECODER.WIDTH, cfg.MODEL.ML_DECODER.HEADS
-    hidden, dropout = cfg.MODEL.ML_DECODER.HIDDEN, cfg.MODEL.ML_DECODER.DROPOUT
-    refuse_impossible((
-        ("ML_DECODER.HEADS", heads, heads >= 1, "at least 1"),
-        ("ML_DECODER.WIDTH", width, width >= 1 and width % max(heads, 1) == 0,
-         f"a positive multiple of the {heads} heads"),
-        ("ML_DECODER.HIDDEN", hidden, hidden >= 1, "at least 1"),
-        ("ML_DECODER.DROPOUT", dropout, 0 <= dropout < 1, "in [0, 1)"),
-    ))  # fmt: skip
+    refuse_impossible([("ML_DECODER.WIDTH", width, width % heads == 0, f"a multiple of the {heads} heads")])
 
 
 def build_biam(
@@ -63,10 +56,9 @@ def build_biam(
 ) -> BiAM:  # fmt: skip
     """BiAM; see `model.build.build_method`."""
     channels, heads, top_k = cfg.MODEL.BIAM.CHANNELS, cfg.MODEL.BIAM.HEADS, cfg.MODEL.BIAM.TOP_K
-    regions, divisible = fewest_regions(cfg, towers), 1 <= heads <= channels and channels % heads == 0
+    regions = fewest_regions(cfg, towers)
     refuse_impossible((
-        ("BIAM.HEADS", heads, heads >= 1, "at least 1"),
-        ("BIAM.CHANNELS", channels, divisible, f"a multiple of the {heads} heads"),
+        ("BIAM.CHANNELS", channels, channels % heads == 0, f"a multiple of the {heads} heads"),
         ("BIAM.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
     ))  # fmt: skip
     trunk, text = frozen_trunk(cfg, towers), frozen_text(cfg, towers, texts)
@@ -100,15 +92,10 @@ def build_mkt(
 
 
 def _check_mkt(cfg: CfgNode, *, depth: int, regions: int) -> None:
-    stage, blocks, top_k = cfg.MODEL.MKT.STAGE, cfg.MODEL.MKT.BLOCKS, cfg.MODEL.MKT.TOP_K
-    template, distillation, decay = cfg.MODEL.MKT.TEMPLATE, cfg.MODEL.MKT.DISTILLATION, cfg.MODEL.MKT.LAYER_DECAY
+    blocks, top_k = cfg.MODEL.MKT.BLOCKS, cfg.MODEL.MKT.TOP_K
     refuse_impossible((
-        ("MKT.STAGE", stage, stage in (1, 2), "1 or 2"),
         ("MKT.BLOCKS", blocks, 1 <= blocks <= depth, f"between 1 and the {depth} blocks of the image tower"),
         ("MKT.TOP_K", top_k, 1 <= top_k <= regions, f"between 1 and the {regions} regions of an image"),
-        ("MKT.TEMPLATE", template, is_template(template), "a text with one {} for the label"),
-        ("MKT.DISTILLATION", distillation, distillation >= 0, "at least 0"),
-        ("MKT.LAYER_DECAY", decay, 0 < decay <= 1, "above 0 and at most 1"),
     ))  # fmt: skip
 
 
@@ -116,24 +103,16 @@ def build_tagclip(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> TagCLIP:  # fmt: skip
     """TagCLIP; see `model.build.build_method`."""
-    kind, blocks = cfg.MODEL.TAGCLIP.TEMPLATES, cfg.MODEL.TAGCLIP.BLOCKS
-    votes, threshold = cfg.MODEL.TAGCLIP.VOTES, cfg.MODEL.TAGCLIP.THRESHOLD
     templates = {"official": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES), "one": (cfg.MODEL.TEMPLATE,)}
-    refuse_impossible((
-        ("TAGCLIP.TEMPLATES", kind, kind in templates, "official or one"),
-        ("TAGCLIP.BLOCKS", blocks, blocks >= 1, "at least 1"),
-        ("TAGCLIP.VOTES", votes, 0 <= votes <= 1, "between 0 and 1"),
-        ("TAGCLIP.THRESHOLD", threshold, 0 <= threshold <= 1, "between 0 and 1"),
-    ))  # fmt: skip
     return TagCLIP(
         trunk=frozen_trunk(cfg, towers),
         text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
-        templates=templates[kind],
+        templates=templates[cfg.MODEL.TAGCLIP.TEMPLATES],
         background=cfg.MODEL.TAGCLIP.BACKGROUND,
-        blocks=blocks,
-        votes=votes,
-        threshold=threshold,
+        blocks=cfg.MODEL.TAGCLIP.BLOCKS,
+        votes=cfg.MODEL.TAGCLIP.VOTES,
+        threshold=cfg.MODEL.TAGCLIP.THRESHOLD,
     )
 
 
@@ -144,25 +123,17 @@ def build_comc(
     """CoMC for a fixed set of `labels`, seen and unseen; see `model.build.build_method`."""
     if not labels:
         raise ModelError("MODEL.METHOD comc classifies labels that are fixed in training, and none are known here")
-    sentences, batch = cfg.MODEL.COMC.SENTENCES, cfg.MODEL.COMC.BATCH
-    noise, mix = cfg.MODEL.COMC.NOISE, cfg.MODEL.COMC.MIX
-    refuse_impossible((
-        ("COMC.SENTENCES", sentences, sentences >= 0, "at least 0"),
-        ("COMC.BATCH", batch, batch >= 1, "at least 1"),
-        ("COMC.NOISE", noise, noise >= 0, "at least 0"),
-        ("COMC.MIX", mix, 0 <= mix <= 1, "between 0 and 1"),
-    ))  # fmt: skip
     return CoMC(
         trunk=frozen_trunk(cfg, towers),
         text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         labels=labels,
         templates=IMAGENET_TEMPLATES,
-        sentences=sentences,
+        sentences=cfg.MODEL.COMC.SENTENCES,
         seed=cfg.SOLVER.SEED,
-        batch=batch,
-        noise=noise,
-        mix=mix,
+        batch=cfg.MODEL.COMC.BATCH,
+        noise=cfg.MODEL.COMC.NOISE,
+        mix=cfg.MODEL.COMC.MIX,
         loss=build_loss(cfg),
         lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,

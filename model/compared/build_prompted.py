@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 from clip.load import ClipTowers
 from clip.text import NO_TEXTS
 from loss.build import build_loss, build_summed_asl
-from model.build_parts import build_context, frozen_text, frozen_trunk, recipe_of, refuse_impossible
+from model.build_parts import build_context, frozen_text, frozen_trunk, recipe_of
 from model.compared.coop import CoOp
 from model.compared.dual_coop import DualCoOp
 
@@ -36,22 +36,15 @@ def build_dual_coop(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> DualCoOp:  # fmt: skip
     """DualCoOp; see `model.build.build_method`."""
-    sharpness, scale = cfg.MODEL.DUALCOOP.SHARPNESS, cfg.MODEL.DUALCOOP.SCALE
-    labels_per_step = cfg.MODEL.DUALCOOP.LABELS_PER_STEP
-    refuse_impossible((
-        ("DUALCOOP.SHARPNESS", sharpness, sharpness > 0, "positive"),
-        ("DUALCOOP.SCALE", scale, scale > 0, "positive"),
-        ("DUALCOOP.LABELS_PER_STEP", labels_per_step, labels_per_step >= 0, "at least 0"),
-    ))  # fmt: skip
     text = frozen_text(cfg, towers, texts)
     return DualCoOp(
         trunk=frozen_trunk(cfg, towers),
         text=text,
         positive=build_context(cfg, text, words=cfg.MODEL.CONTEXT.WORDS),
         negative=build_context(cfg, text),
-        sharpness=sharpness,
-        scale=scale,
-        labels_per_step=labels_per_step,
+        sharpness=cfg.MODEL.DUALCOOP.SHARPNESS,
+        scale=cfg.MODEL.DUALCOOP.SCALE,
+        labels_per_step=cfg.MODEL.DUALCOOP.LABELS_PER_STEP,
         loss=build_summed_asl(cfg, smallest=DUAL_COOP_SMALLEST),
         loss_weight=cfg.MODEL.LOSS_WEIGHT,
         recipe=recipe_of(cfg),

@@ -187,19 +187,6 @@ def test_a_file_that_is_no_text_is_an_error_that_names_it(tmp_path):
     assert message(tmp_path / "a.yml").startswith(f"{tmp_path}/a.yml: ")
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "allowed"),
-    [("SOLVER.LR_PERIOD", "batch", "epoch or step"), ("SOLVER.SELECT", "first", "last or best"),
-     ("SOLVER.MAX_EPOCHS", "0", "1 or more"), ("SOLVER.EVAL_PERIOD", "0", "1 or more"),
-     ("SOLVER.WARMUP_EPOCHS", "-0.5", "0 or more"),
-     ("SOLVER.LOG_PERIOD", "-1", "1 or more"), ("SOLVER.CHECKPOINT_PERIOD", "-1", "0 or more")],
-)  # fmt: skip
-def test_a_value_that_the_loop_cannot_use_is_an_error(key, value, allowed):
-    text = message(overrides=[key, value])
-    assert text.startswith(f"{key} is ")
-    assert text.endswith(f"it has to be {allowed}")
-
-
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
 def test_a_yaml_loads(path):
     assert isinstance(load_config(path), CfgNode)

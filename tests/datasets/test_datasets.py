@@ -189,7 +189,6 @@ def test_shapes_need_no_folder():
         (["DATASETS.TRAIN", "other.json"], r"other\.json.*DATASETS\.ROOT_DIR"),
         (["DATASETS.TRAIN", ""], r"DATASETS\.TRAIN is empty"),
         (["DATASETS.TEST", ""], r"DATASETS\.TEST"),
-        (["DATASETS.SUBSET", "-1"], r"DATASETS\.SUBSET is -1"),
         (["DATASETS.SUBSET", "1"], r"SOLVER\.IMS_PER_BATCH is 2"),
     ],
 )

@@ -44,21 +44,10 @@ def test_asl_obeys_each_of_its_keys(kind, function, key, argument):
     assert changed != function(LOGITS, TARGETS, **settings)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            ["MODEL.LOSS_TYPE", "BCE"],
-            "MODEL.LOSS_TYPE must be one of MMC, MMC-IMAGE, RANKING, RANKING-MEAN, ASL, ASL-PLAIN, not 'BCE'",
-        ),
-        (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_NEG", "-1.0"], "SOLVER.GAMMA_NEG must be at least 0, not -1.0"),
-        (["MODEL.LOSS_TYPE", "ASL", "SOLVER.GAMMA_POS", "-1.0"], "SOLVER.GAMMA_POS must be at least 0, not -1.0"),
-        (["MODEL.LOSS_TYPE", "ASL-PLAIN", "SOLVER.CLIP", "1.0"], r"SOLVER.CLIP must be in \[0, 1\), not 1.0"),
-    ],
-)
-def test_impossible_settings_are_refused_by_name(overrides, message):
-    with pytest.raises(LossError, match=message):
-        build_loss(load_config(overrides=overrides))
+def test_an_unknown_loss_is_refused_with_those_that_there_are():
+    said = "MODEL.LOSS_TYPE must be one of MMC, MMC-IMAGE, RANKING, RANKING-MEAN, ASL, ASL-PLAIN, not 'BCE'"
+    with pytest.raises(LossError, match=said):
+        build_loss(load_config(overrides=["MODEL.LOSS_TYPE", "BCE"]))
 
 
 @pytest.mark.parametrize(
@@ -68,9 +57,3 @@ def test_summed_asl_obeys_each_of_its_keys(key, argument):
     loss = build_summed_asl(load_config(overrides=[f"SOLVER.{key}", "0.2"]), smallest=1e-3)
     settings = {"gamma_neg": 2.0, "gamma_pos": 0.0, "clip": 0.0, "smallest": 1e-3} | {argument: 0.2}
     assert loss(LOGITS, TARGETS) == summed_asl_loss(LOGITS, TARGETS, **settings)
-
-
-@pytest.mark.parametrize("key", ["GAMMA_NEG", "GAMMA_POS", "CLIP"])
-def test_impossible_settings_of_summed_asl_are_refused_by_name(key):
-    with pytest.raises(LossError, match=f"SOLVER.{key} must be"):
-        build_summed_asl(load_config(overrides=[f"SOLVER.{key}", "-1.0"]), smallest=1e-3)

@@ -78,15 +78,6 @@ def test_a_local_temperature_of_zero_is_a_tenth_over_the_number_of_seen_labels(t
     assert model.local_temperature.item() == pytest.approx(0.1 / 35)
 
 
-@pytest.mark.parametrize("method", ["ram", "coop", "biam", "ml-decoder", "comc", "tagclip", "zero-shot"])
-@pytest.mark.parametrize(
-    ("key", "value"), [("TEMPLATE", "a {x} of {}"), ("TEMPLATE", "no place"), ("POSITIONS", "nearest")]
-)
-def test_no_method_takes_a_template_or_positions_that_cannot_be(towers, method, key, value):
-    with pytest.raises(ModelError, match=rf"MODEL\.{key} must be .*, not '{value}'"):
-        build_method(config("MODEL.METHOD", method, f"MODEL.{key}", value), towers, labels=("a",))
-
-
 def test_texts_of_labels_reach_the_text_tower_of_the_model_and_of_zero_shot_clip(towers):
     cfg = config("MODEL.TEMPLATE", "{}!")
     texts = {"a": "two words!"}
@@ -105,29 +96,11 @@ def test_error_names_the_key_of_the_blocks(towers, key):
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
-        ("OT_REG", "0.0", "positive, not 0.0"),
-        ("OT_REG", "nan", "positive"),
-        ("OT_REGSC", "-0.1", "at least 0"),
-        ("OT_ITER", "0", "at least 1"),
-        ("OT_STOP", "region", "image or batch, not 'region'"),
-        ("LPD_TEMPERATURE", "0.0", "positive"),
         ("TEMPERATURE", "0.0", "positive, or auto where the seen labels are known"),
-        ("TEMPERATURE", "-0.1", "positive"),
-        ("TEMPERATURE_GLOBAL", "-1.0", "positive"),
-        ("LADDER_START", "cls", "embeddings or block, not 'cls'"),
-        ("POSITIONS", "nearest", "bilinear or bicubic, not 'nearest'"),
-        ("KERNEL_SIZE", "4", "positive and odd"),
-        ("KERNEL_SIZE", "-1", "positive and odd"),
-        ("VISION_ADAPT", "-1", "at least 0"),
-        ("TEXT_CTX", "-1", "between 0 and 75"),
         ("TEXT_CTX", "76", "between 0 and 75"),
-        ("TEMPLATE", "A photo.", "a text with one {} for the label"),
-        ("TEMPLATE", "A {} of a {}.", "a text with one {} for the label"),
-        ("TEMPLATE", "A {} of a {label}.", "a text with one {} for the label"),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(towers, key, value, wanted):
-    value = float("nan") if value == "nan" else value
     with pytest.raises(ModelError, match=f"MODEL.{key} must be {wanted}"):
         build(towers, f"MODEL.{key}", value)
 
@@ -217,11 +190,6 @@ def test_zero_shot_scores_as_its_key_says_and_the_row_beside_other_methods_globa
     cfg = config("MODEL.METHOD", "zero-shot", "MODEL.ZERO_SHOT.SCORE", score)
     assert build_method(cfg, towers).score == score
     assert build_zero_shot(cfg, towers).score == "global"
-
-
-def test_a_score_that_zero_shot_does_not_know_is_refused_by_name(towers):
-    with pytest.raises(ModelError, match="MODEL.ZERO_SHOT.SCORE must be one of global, local, both, not 'dense'"):
-        build(towers, "MODEL.METHOD", "zero-shot", "MODEL.ZERO_SHOT.SCORE", "dense")
 
 
 def test_the_cost_and_the_teacher_use_the_scale_of_the_clip(towers):

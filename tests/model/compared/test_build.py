@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from configs import load_config
-from loss import LossError
 from model import ModelError, build_method
 
 TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random"]
@@ -23,21 +22,6 @@ def build(towers, *overrides):
 def test_a_context_needs_a_vector_and_leaves_a_place_for_a_name(towers, method, key, value, wanted):
     with pytest.raises(ModelError, match=f"MODEL.CONTEXT.{key} must be {wanted}"):
         build(towers, "MODEL.METHOD", method, f"MODEL.CONTEXT.{key}", value)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "wanted"),
-    [("SHARPNESS", "0.0", "positive, not 0.0"), ("SCALE", "-1.0", "positive, not -1.0"),
-     ("LABELS_PER_STEP", "-1", "at least 0, not -1")],
-)  # fmt: skip
-def test_impossible_numbers_of_dual_coop_are_refused_by_name(towers, key, value, wanted):
-    with pytest.raises(ModelError, match=f"MODEL.DUALCOOP.{key} must be {wanted}"):
-        build(towers, "MODEL.METHOD", "dualcoop", f"MODEL.DUALCOOP.{key}", value)
-
-
-def test_settings_of_the_loss_of_dual_coop_are_refused_by_name(towers):
-    with pytest.raises(LossError, match=r"SOLVER.CLIP must be in \[0, 1\), not 1.0"):
-        build(towers, "MODEL.METHOD", "dualcoop", "SOLVER.CLIP", "1.0")
 
 
 @pytest.mark.parametrize("count", ["1", "74"])

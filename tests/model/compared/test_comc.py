@@ -155,16 +155,6 @@ def test_only_the_classifier_is_trained_and_kept_with_its_names(towers, model):
     assert torch.equal(other.classifier.weight, model.classifier.weight)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "wanted"),
-    [("SENTENCES", "-1", "at least 0"), ("BATCH", "0", "at least 1"), ("NOISE", "-0.5", "at least 0"),
-     ("MIX", "1.5", "between 0 and 1")],
-)  # fmt: skip
-def test_impossible_settings_are_refused_by_name(towers, key, value, wanted):
-    with pytest.raises(ModelError, match=f"MODEL.COMC.{key} must be {wanted}, not {value}"):
-        build(towers, f"MODEL.COMC.{key}", value)
-
-
 def test_half_precision_towers_are_classified_in_float32(model):
     rows = model.encode_labels(LABELS)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -240,16 +240,6 @@ def test_words_for_the_background_are_columns_unless_they_are_labels(towers):
     torch.testing.assert_close(labels.features[3:], words)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "wanted"),
-    [("TEMPLATES", "many", "official or one"), ("BLOCKS", "0", "at least 1"), ("VOTES", "1.5", "between 0 and 1"),
-     ("THRESHOLD", "-0.1", "between 0 and 1")],
-)  # fmt: skip
-def test_impossible_settings_are_refused_by_name(towers, key, value, wanted):
-    with pytest.raises(ModelError, match=f"MODEL.TAGCLIP.{key} must be {wanted}, not '?{value}"):
-        build(towers, f"MODEL.TAGCLIP.{key}", value)
-
-
 def test_it_is_tested_without_a_checkpoint_on_seen_and_unseen_labels(benchmark, test_script):
     assert "tagclip" in UNTRAINED
     cfg = load_config(["configs/tiny.yml", "configs/methods/tagclip.yml"], benchmark.overrides)
