@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from configs import load_config
+from configs import flat, load_config
 from tools.reproduction import tables
+from tools.reproduction.outcomes import collect
+from tools.reproduction.plan import ROOT
 from tools.reproduction.tables import METHODS, NAMES, TableError, labels, paper_numbers, runs, table, wanted
 
 ALL = [table(name, lambda: 12) for name in NAMES]
@@ -108,3 +110,19 @@ def test_groups_of_an_ordering_are_compared_with_the_next_alone():
 
 def test_the_labels_of_benchmarks_are_known_and_of_others_not():
     assert (labels("COCO_ZS"), labels("shapes"), labels("mine")) == ((48, 17), (48, 17), None)
+
+
+@pytest.mark.parametrize("method", sorted(path.stem for path in (METHODS / "shapes").glob("*.yml")))
+def test_a_recipe_on_shapes_has_the_best_of_its_rates_on_validation_images(method):
+    trials = [row.run for name in ("tuning", "tuning-mkt") for row in table(name, lambda: 4).rows]
+    names = {run.name: dict(run.settings) for run in trials if run.method == method}
+    found = collect([ROOT / "docs" / "results" / "shapes"]).values()
+    reached = {one.content["run"]: one.values("ema")["GZSL mAP"] for one in found if one.content["run"] in names}
+    if names.keys() == reached.keys():
+        best = max(names, key=reached.get)
+        files = ("shapes.yml", f"methods/{method}.yml", f"methods/shapes/{method}.yml")
+        recipe = flat(load_config([ROOT / "configs" / name for name in files]))
+        chosen = {key: value for key, value in names[best].items() if key.startswith("SOLVER.")}
+        assert {key: recipe[key] for key in chosen} == pytest.approx({key: float(chosen[key]) for key in chosen})
+    else:
+        pytest.skip(f"not run yet: {', '.join(sorted(names.keys() - reached.keys()))}")
