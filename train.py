@@ -1,7 +1,8 @@
 """Trains RAM: python train.py --config_file configs/coco.yml [--resume auto] [KEY VALUE ...].
 
 Every run gets a folder of its own in OUTPUT_DIR: config.yml, environment.json, log.jsonl, checkpoint.pth and the
-results of each evaluation. `--resume auto` goes on with the newest unfinished run of the configuration.
+results of each evaluation. `--resume auto` goes on with the newest run in OUTPUT_DIR. SIGTERM saves and ends, SIGUSR1
+saves and goes on.
 """
 
 import sys
@@ -17,6 +18,7 @@ from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
 from engine.checkpoint import CheckpointError, random_state, set_random_state
+from engine.claim import claimed
 from engine.ema import Ema, decay_over
 from engine.evaluate import behind, evaluate, find, rows_of
 from engine.log import RunLog
@@ -25,6 +27,7 @@ from engine.provenance import provenance
 from engine.results import format_table, write_results
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device, write_environment
 from engine.schedules import Settings, schedule
+from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
@@ -32,7 +35,7 @@ from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
 from tagging.portable import parts_of
 
-CHECKPOINT, BEST = "checkpoint.pth", "best.pth"
+CHECKPOINT, BEST, CONFIG = "checkpoint.pth", "best.pth", "config.yml"
 FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands for all its keys
     "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED", "SOLVER.MAX_EPOCHS",
@@ -99,8 +102,8 @@ class Run:
         self.best, self.best_epoch = -1.0, 0  # highest validation mAP of GZSL
         self.shortfall = ""  # where what will be tested is below zero-shot CLIP
 
-    def train(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
-        """Trains what is left, evaluating and saving as it goes."""
+    def train(self, cfg: CfgNode, folder: Path, log: RunLog, asked: Requests) -> None:
+        """Trains what is left, evaluating and saving as it goes, and when it is asked to."""
         trainer = Trainer(
             model=self.model, names=self.vocabulary.seen, optimizers=self.optimizers,
             rates_per_step=cfg.SOLVER.LR_PERIOD == "step",
@@ -114,14 +117,17 @@ class Run:
             self.batch, self.step = done, trainer.step
             if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
                 self.save(folder / CHECKPOINT)
+            self.save_where_asked(folder, asked)
 
-        while self.epoch <= cfg.SOLVER.MAX_EPOCHS and not self.has_waited(cfg):
+        while not self.is_done(cfg):
             if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                 self.ema.reset()
             self.loader.set_position(self.epoch, self.batch)
             trains = len(self.loader) > 0  # not where the run was killed while it evaluated
             if trains:
-                trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                with asked.deferred():
+                    trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                    self.save_where_asked(folder, asked)
             if self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS:
                 if trains:
                     self.save(folder / CHECKPOINT)
@@ -153,6 +159,17 @@ class Run:
             tagger = Tagger(parts_of(state), device=self.device)
             log.picture("val/labels and where", panel(tagger, self.splits.val.images, image_folder(cfg)))
         print(f"probabilities calibrated on validation images: {calibration.summary()}")
+
+    def save_where_asked(self, folder: Path, asked: Requests) -> None:
+        """Saves, and ends, as far as signals want it."""
+        if asked.save or asked.end:
+            asked.save = False
+            self.save(folder / CHECKPOINT)
+        asked.obey()
+
+    def is_done(self, cfg: CfgNode) -> bool:
+        """Whether nothing is left to train."""
+        return self.epoch > cfg.SOLVER.MAX_EPOCHS or self.has_waited(cfg)
 
     def has_waited(self, cfg: CfgNode) -> bool:
         """Whether the validation images have seen no progress for as long as SOLVER.PATIENCE allows."""
@@ -256,33 +273,49 @@ def _require_same_config(theirs: str, ours: str, path: Path) -> None:
 
 
 def resumable(output_dir: str, resume: str) -> Path | None:
-    """The run folder that --resume asks for; None where "auto" finds no run that was begun."""
-    folder = newest_run(output_dir, CHECKPOINT) if resume == "auto" else Path(resume)
-    if folder is not None and not (folder / CHECKPOINT).is_file():
+    """The run folder that --resume asks for; None where a new run begins.
+
+    "auto" is the newest run, or a new one where that was ended before there was anything to go on with.
+
+    Raises:
+        CheckpointError: if the named folder has no checkpoint.
+        ClaimError: if another process is at work in it.
+    """
+    folder = newest_run(output_dir, CONFIG) if resume == "auto" else Path(resume)
+    if folder is None or (folder / CHECKPOINT).is_file():
+        return folder
+    if resume != "auto":
         raise CheckpointError(f"{folder} holds no {CHECKPOINT} to resume from")
-    return folder
+    with claimed(folder):  # else it is under way
+        print(f"{folder} ended before its first checkpoint: a new run begins")
+    return None
 
 
 def train(cfg: CfgNode, resume: str | None) -> None:
     """One run from its first or its interrupted step to its last."""
-    run = Run(cfg)
-    print(run.splits)
-    folder = resumable(cfg.OUTPUT_DIR, resume) if resume else None
-    if folder is not None:
-        run.restore(folder / CHECKPOINT)
-    else:
-        if cfg.SOLVER.INIT:
+    with requests() as asked:
+        run = Run(cfg)
+        print(run.splits)
+        found = resumable(cfg.OUTPUT_DIR, resume) if resume else None
+        if found is None and cfg.SOLVER.INIT:
             run.begin_with(Path(cfg.SOLVER.INIT))
-        folder = new_run(cfg.OUTPUT_DIR)
-        with atomic_write(folder / "config.yml", "w") as file:
-            file.write(run.config)
-        write_environment(folder)
-    with RunLog(
-        folder, wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
-        wandb_group=cfg.DATASETS.NAMES, wandb_job=cfg.MODEL.METHOD,
-        wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
-    ) as log:  # fmt: skip
-        run.train(cfg, folder, log)
+        folder = found or new_run(cfg.OUTPUT_DIR)
+        with claimed(folder):
+            if found is None:
+                with atomic_write(folder / CONFIG, "w") as file:
+                    file.write(run.config)
+                write_environment(folder)
+            else:
+                run.restore(folder / CHECKPOINT)
+            if run.is_done(cfg):
+                print(f"{folder} is done: {run.epoch - 1} epochs are trained")
+            with RunLog(
+                folder, resumed=None if found is None else (run.epoch, run.step),
+                wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
+                wandb_group=cfg.DATASETS.NAMES, wandb_job=cfg.MODEL.METHOD,
+                wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
+            ) as log:  # fmt: skip
+                run.train(cfg, folder, log, asked)
     print(f"\nrun: {folder}")
 
 

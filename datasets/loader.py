@@ -5,6 +5,7 @@ workers, of the batches before it, or of torch's global random state. So a resum
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -169,8 +170,19 @@ def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every pass would draw from the global one
+        worker_init_fn=_undisturbed,
         **how,
     )
+
+
+def _undisturbed(_worker: int) -> None:
+    """Lets the training end first: schedulers send its signals to every process of a job.
+
+    The second SIGTERM ends a worker, so that one which hangs can be ended by the loader.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL) and None)
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _cap(workers: int) -> int:

@@ -1,11 +1,14 @@
 """The command line of all scripts: how it is read, and how it ends."""
 
 import argparse
+import contextlib
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from engine.signals import Terminated
 from errors import UserError
 
 __all__ = ["add_configuration", "add_overrides", "parser", "read", "run"]
@@ -43,20 +46,42 @@ def read(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None) 
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """The exit code of `main`: 2 with one line on stderr for a `UserError`, 130 when interrupted.
+    """The exit code of `main`: 2 with one line on stderr for what the user can mend, 130 interrupted, 143 ended.
 
-    Warnings are shown as one line too, as long as `main` runs.
+    Besides every `UserError` that is what the system refuses, such as a full disk, and the death of a process that
+    reads images. Warnings are shown as one line too, as long as `main` runs.
     """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line_warning
-            return main() or 0
+            code = main() or 0
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return 130
+        return _ended(130, "interrupted")
+    except Terminated:
+        return _ended(143, "ended by SIGTERM; --resume goes on with a training")
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _ended(2, f"error: {error}")
+    except OSError as error:
+        if not error.strerror:  # not of the system
+            raise
+        return _ended(2, f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        return _ended(2, f"error: {error} Perhaps the memory was full: fewer DATALOADER.NUM_WORKERS take less of it")
+
+
+def _ended(code: int, line: str) -> int:
+    """The code, after one line on stderr. What could not be written to stdout is given up."""
+    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:  # noqa: ARG001, ANN001

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from engine.atomic import atomic_write
 from engine.dashboard import Dashboard, LogError
 from engine.results import Result
 
@@ -20,11 +21,13 @@ __all__ = ["LogError", "RunLog"]
 class RunLog:
     """Events of a run, appended to `folder`/log.jsonl and on disk as soon as `write` returns.
 
-    A resumed run goes on in the same file; a line that was cut off when it was killed is removed first.
+    A resumed run goes on in the same file and in time: what was logged behind its checkpoint, which happens again, is
+    removed first, and so is a line that was cut off.
     With a project, Weights & Biases receives the same numbers (`engine/dashboard.py`).
 
     Args:
         folder: of the run; exists.
+        resumed: epoch and step at which the run goes on, where it does.
         wandb_project: None leaves Weights & Biases alone and unimported.
         wandb_config: the run's configuration, shown there.
         wandb_group: what runs are grouped by there, such as the benchmark.
@@ -39,16 +42,17 @@ class RunLog:
         self,
         folder: str | Path,
         *,
+        resumed: tuple[int, int] | None = None,
         wandb_project: str | None = None,
         wandb_config: Mapping[str, Any] | None = None,
         wandb_group: str | None = None,
         wandb_job: str | None = None,
         wandb_tags: Sequence[str] = (),
     ) -> None:
-        self._start = time.monotonic()
         self._path = Path(folder) / "log.jsonl"
         try:
-            _drop_unfinished_line(self._path)
+            past = _tidied(self._path, resumed)
+            self._start = time.monotonic() - past
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise LogError(f"cannot write {self._path}: {error.strerror}") from error
@@ -73,7 +77,7 @@ class RunLog:
 
         Raises:
             LogError: if the line cannot be written.
-            ValueError: if a value is named time, which is the line's own: seconds since this log was opened.
+            ValueError: if a value is named time, which is the line's own: seconds that the run was on its way.
         """
         if "time" in values:
             raise ValueError("'time' is the seconds since the start in every line of the log: name the value otherwise")
@@ -148,9 +152,33 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _drop_unfinished_line(path: Path) -> None:
+def _tidied(path: Path, resumed: tuple[int, int] | None) -> float:
+    """Removes what is cut off or happens again; the time of the last line, 0 without one."""
     if not path.exists():
-        return
-    with path.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        return 0.0
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    lines = [(line, _event(line)) for line in whole]
+    kept = [(line, event) for line, event in lines if resumed is None or not _is_later(event, *resumed)]
+    tidy = b"".join(line for line, _ in kept)
+    if tidy != content:
+        with atomic_write(path) as file:
+            file.write(tidy)
+    times = [event["time"] for _, event in kept if isinstance(event.get("time"), int | float)]
+    return float(max(times, default=0.0))
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _is_later(event: Mapping[str, Any], epoch: int, step: int) -> bool:
+    """Whether a training that goes on at this epoch and step comes to an event once more."""
+    its_epoch, its_step = event.get("epoch"), event.get("step")
+    if not isinstance(its_epoch, int) or not isinstance(its_step, int):
+        return False
+    return its_step > step if event.get("kind") == "train" else its_epoch >= epoch

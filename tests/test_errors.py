@@ -87,18 +87,18 @@ WRONG = {
     "unknown key": (overrides("SOLVER.SEAD", "1"), "SOLVER.SEAD"),
     "wrong type": (overrides("SOLVER.SEED", "x"), "SOLVER.SEED"),
     "key without a value": (overrides("SOLVER.SEED"), "'SOLVER.SEED' has no value"),
-    "unknown period": (overrides("SOLVER.LR_PERIOD", "batch"), "SOLVER.LR_PERIOD is 'batch'"),
+    "unknown period": (overrides("SOLVER.LR_PERIOD", "batch"), "SOLVER.LR_PERIOD must be one of epoch, step, not "),
     "unknown schedule": (overrides("SOLVER.SCHEDULE", "poly"), "SOLVER.SCHEDULE must be one of cosine, "),
     "unknown device": (overrides("DEVICE", "gpu"), "unknown device 'gpu'"),
-    "unknown precision": (overrides("SOLVER.AMP", "fp8"), "unknown precision 'fp8'"),
-    "unknown precision in the evaluation": (overrides("TEST.AMP", "fp8"), "unknown precision 'fp8'"),
+    "unknown precision": (overrides("SOLVER.AMP", "fp8"), "SOLVER.AMP must be one of fp16, bf16, off"),
+    "unknown precision in the evaluation": (overrides("TEST.AMP", "fp8"), "TEST.AMP must be one of"),
     "no weights to begin with": (overrides("SOLVER.INIT", "gone.pth"), "no checkpoint at gone.pth"),
     "no weights": (overrides("MODEL.CLIP_WEIGHTS", "none.pt"), "'none.pt' are not there"),
     "unknown backbone": (overrides("MODEL.BACKBONE", "ViT-Z"), "MODEL.BACKBONE 'ViT-Z'"),
     "a block that is not there": (overrides("MODEL.DEPTH_TEXT", "[7]"), "MODEL.DEPTH_TEXT"),
     "unknown loss": (overrides("MODEL.LOSS_TYPE", "BCE"), "MODEL.LOSS_TYPE"),
-    "impossible average": (overrides("MODEL.EMA_DECAY", "1.5"), "decay"),
-    "negative rate": (overrides("SOLVER.BASE_LR", "-1.0"), "learning rate"),
+    "impossible average": (overrides("MODEL.EMA_DECAY", "1.5"), "MODEL.EMA_DECAY must be"),
+    "negative rate": (overrides("SOLVER.BASE_LR", "-1.0"), "SOLVER.BASE_LR must be"),
     "best without validation": (
         overrides("SOLVER.SELECT", "best", "DATASETS.VAL", ""), "SOLVER.SELECT best needs validation images"),
 }  # fmt: skip
@@ -248,7 +248,7 @@ def test_a_damaged_checkpoint_is_an_error(trained, test_script, refused):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [("train", "must be test or val, not 'train'"), ("val", "DATASETS.VAL is empty")]
+    ("value", "told"), [("train", "must be one of test, val, not 'train'"), ("val", "DATASETS.VAL is empty")]
 )
 def test_a_split_that_is_not_there_is_an_error(trained, test_script, refused, value, told):
     assert told in refused(test_script, trained, "TEST.SPLIT", value, "DATASETS.VAL", "")

@@ -20,9 +20,11 @@ from configs import ConfigError, load_config, restore_config
 from datasets.records import DataError
 from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
+from engine.claim import ClaimError
 from engine.metrics import Metrics
 from engine.results import Result, read_scores
 from engine.run import newest_run
+from engine.signals import Terminated
 from engine.state import load_state
 from model import build_method, load_towers
 
@@ -223,16 +225,92 @@ def test_a_run_that_the_system_kills_goes_on_to_the_bit(benchmark, finished, tra
     assert set(differences) <= {"random"}  # Python's and NumPy's generators, unused, start differently in each process
 
 
+def signalled(monkeypatch, train_script, step, number):
+    """The training gets a signal in the midst of a step."""
+    original = train_script.Trainer._train_step
+
+    def with_signal(trainer, *args):
+        if trainer.step + 1 == step:
+            os.kill(os.getpid(), number)
+        return original(trainer, *args)
+
+    monkeypatch.setattr(train_script.Trainer, "_train_step", with_signal)
+
+
+def logged(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_sigterm_saves_the_step_under_way_and_ends(benchmark, finished, train_script, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        signalled(patch, train_script, step, signal.SIGTERM)
+        with pytest.raises(Terminated):
+            train_script.train(benchmark.config(), None)
+    assert load_state(only_run(benchmark) / "checkpoint.pth").step == step
+    assert not (only_run(benchmark) / ".lock").exists()
+    train_script.train(benchmark.config(), "auto")
+    assert differing(only_run(benchmark), finished.run) == []
+    ours, theirs = (
+        [(line["kind"], line["step"]) for line in logged(run)] for run in (only_run(benchmark), finished.run)
+    )
+    assert ours == theirs
+    times = [line["time"] for line in logged(only_run(benchmark))]
+    assert times == sorted(times)
+
+
+def test_sigterm_in_an_evaluation_ends_and_loses_nothing(benchmark, finished, train_script, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_script, "evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Terminated):
+            train_script.train(benchmark.config(), None)
+    train_script.train(benchmark.config(), "auto")
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_sigusr1_saves_and_goes_on(benchmark, finished, train_script, monkeypatch):
+    saved, original = [], train_script.Run.save
+    signalled(monkeypatch, train_script, 2, signal.SIGUSR1)
+    monkeypatch.setattr(train_script.Run, "save", lambda run, path: (saved.append(run.step), original(run, path)))
+    train_script.train(benchmark.config(), None)
+    assert saved[0] == 2
+    assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(trained, train_script, capsys):
+    lost = trained.runs / "20990101-000000"
+    lost.mkdir()
+    (lost / "config.yml").write_text("")
+    train_script.train(trained.config(), "auto")
+    assert f"{lost} ended before its first checkpoint: a new run begins" in capsys.readouterr().out
+    assert len(list(trained.runs.iterdir())) == 3
+
+
+def test_a_run_that_is_under_way_is_not_resumed(trained, train_script):
+    program = (
+        "import sys, time; from pathlib import Path; from engine.claim import claimed; c = claimed(Path(sys.argv[1]))"
+    )
+    line = [sys.executable, "-c", f"{program}; c.__enter__(); print('held', flush=True); time.sleep(60)", trained.run]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        before = files(trained.run)
+        with pytest.raises(ClaimError, match="another process is at work"):
+            train_script.train(trained.config(), "auto")
+        assert files(trained.run) == before
+        process.kill()
+
+
 def test_resuming_where_there_is_no_run_starts_one(benchmark, finished, train_script):
     train_script.train(benchmark.config(), "auto")
     assert differing(only_run(benchmark), finished.run) == []
 
 
-def test_resuming_a_finished_run_changes_nothing(trained, train_script):
+def test_resuming_a_finished_run_changes_nothing_and_says_so(trained, train_script, capsys):
     before = files(trained.run)
     train_script.train(trained.config(), "auto")
     assert files(trained.run) == before
     assert only_run(trained) == trained.run
+    assert f"{trained.run} is done: 2 epochs are trained" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import errno
+import subprocess
 import sys
 import warnings
 
@@ -8,6 +10,7 @@ from datasets.records import DataError, MissingFileError
 from engine import cli
 from engine.checkpoint import CheckpointError
 from engine.dashboard import LogError
+from engine.signals import Terminated
 
 
 def raising(error):
@@ -89,6 +92,41 @@ def test_the_leave_of_a_parser_passes():
     with pytest.raises(SystemExit) as caught:
         cli.run(lambda: sys.exit(7))
     assert caught.value.code == 7
+
+
+def test_what_the_system_refuses_is_one_line_and_exit_code_2(capsys):
+    def fails():
+        raise OSError(errno.ENOSPC, "No space left on device", "out.json")
+
+    assert cli.run(fails) == 2
+    assert capsys.readouterr().err == "error: out.json: No space left on device\n"
+
+
+def test_the_death_of_a_process_that_reads_images_is_one_line_and_exit_code_2(capsys):
+    def fails():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    assert cli.run(fails) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: DataLoader worker (pid 7) is killed by signal: Killed. Perhaps the memory was full: "
+    )
+    assert said.count("\n") == 1
+
+
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_code_2():
+    program = "import sys; from engine import cli; sys.exit(cli.run(lambda: print('x')))"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "error: No space left on device\n")
+
+
+def test_a_script_that_is_ended_exits_with_143_and_says_how_to_go_on(capsys):
+    def ended():
+        raise Terminated
+
+    assert cli.run(ended) == 143
+    assert capsys.readouterr().err == "ended by SIGTERM; --resume goes on with a training\n"
 
 
 def test_an_interrupted_script_exits_with_130_and_without_a_traceback(capsys):

@@ -287,3 +287,26 @@ def test_a_netrc_without_a_login_for_wandb_leaves_it_offline(tmp_path, home, con
     with RunLog(tmp_path, wandb_project="ram"):
         pass
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
+
+
+def test_what_happens_again_is_logged_once_and_time_goes_on(tmp_path):
+    lines = [
+        {"time": 1.5, "kind": "start"},
+        {"time": 2.5, "kind": "train", "epoch": 1, "step": 2},
+        {"time": 3.5, "kind": "train", "epoch": 1, "step": 4},
+        {"time": 5.0, "kind": "val", "epoch": 1, "step": 4, "x": 1},
+        {"time": 9.0, "kind": "train", "epoch": 2, "step": 6},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 9.5, "ki')
+    with RunLog(tmp_path, resumed=(1, 4)) as log:
+        log.write("train", epoch=2, step=5)
+    *kept, last = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert kept == lines[:3]  # the evaluation of the first epoch comes again
+    assert 3.5 <= last["time"] < 9
+
+
+def test_of_a_finished_epoch_the_evaluation_stays(tmp_path):
+    lines = ['{"time": 1, "kind": "val", "epoch": 1, "step": 4}\n', "no JSON\n", "[7]\n"]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    RunLog(tmp_path, resumed=(2, 4)).close()
+    assert (tmp_path / "log.jsonl").read_text() == "".join(lines)
