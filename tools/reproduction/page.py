@@ -1,6 +1,7 @@
-"""The page of all results, docs/results.md: made from the result files below its folder's `results`, and nothing else.
+"""The page of all results, docs/results.md: made from what lies below its folder's `results`, and nothing else.
 
-All that is said there comes from the files, so the page can be made anew anywhere and compared with the committed one.
+All numbers come from result files, so the page can be made anew anywhere and compared with the committed one. What
+people have to say of a table stands in `results/notes/BENCHMARK-TABLE.md` and is taken over as it is.
 """
 
 import statistics
@@ -17,13 +18,15 @@ from tools.reproduction.report import Report, markdown, report
 
 __all__ = ["page_text", "reports_of", "write_page"]
 
-RESULTS, FIGURES = "results", Path("figures") / "results"
+RESULTS, NOTES, FIGURES = "results", "notes", Path("figures") / "results"
 HEAD = """# Results
 
 Made by `python tools/reproduce.py --write docs/results.md` from the result files in `docs/results/`, not by hand
 ([reproduce.md](reproduce.md) says how runs are made, and the rule by which an ordering of the paper holds).
 Test images; F1@3 and mAP in percent, mean ± sample standard deviation over seeds, best of a column in bold; averaged
-weights (EMA) where a method has them. The paper's numbers are on its own benchmarks with CLIP ViT-B/16."""
+weights (EMA) where a method has them. The paper's numbers are on its own benchmarks with CLIP ViT-B/16. Other results:
+probabilities ([probabilities.md](probabilities.md)), localisation ([localisation.md](localisation.md)), few images
+([data.md](data.md)), search ([search.md](search.md))."""
 """The text above the first benchmark."""
 
 
@@ -40,7 +43,7 @@ def reports_of(page: Path) -> dict[Benchmark, list[Report]]:
         there = {identity: one for identity, one in outcomes.items() if one.benchmark == benchmark}
         seeds = sorted({one.content["seed"] for one in there.values()} - {None}) or [1]
         here = benchmark._replace(files=tuple(str(ROOT / file) for file in benchmark.files))
-        planned = plan([name for name in tables.NAMES if not tables.is_aside(name)], here, seeds)
+        planned = plan(tables.NAMES, here, seeds)
         all_tables = [report(table, planned.dataset, there, speeds=measured)
                       for table in planned.tables]  # fmt: skip
         made[benchmark] = [one for one in all_tables if sum(bool(line.outcomes) for line in one.lines) > 1]
@@ -57,7 +60,7 @@ def page_text(page: Path) -> str:
     for benchmark, reports in reports_of(page).items():
         parts += [f"## {benchmark.title}", _origin(benchmark, reports)]
         for made in reports:
-            parts += _section(benchmark, made)
+            parts += _section(benchmark, made, page.parent / RESULTS / NOTES)
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,6 +77,8 @@ def write_page(page: Path) -> None:
     kept = set()
     for benchmark, reports in reports_of(page).items():
         for made in reports:
+            if tables.is_aside(made.planned.table.name):
+                continue
             for kind, draw in (("", result_figure), ("-training", training_figure)):
                 figure = draw(made)
                 if figure is not None:
@@ -89,12 +94,17 @@ def write_page(page: Path) -> None:
         file.write(page_text(page))
 
 
-def _section(benchmark: Benchmark, made: Report) -> Iterator[str]:
-    """A table with its figures and what is found."""
-    table = made.planned.table
-    yield f"### {table.paper}: {table.title}"
+def _section(benchmark: Benchmark, made: Report, notes: Path) -> Iterator[str]:
+    """A table with its figures and what is found; of what is not the paper's the numbers alone."""
+    table, note = made.planned.table, notes / f"{_stem(benchmark, made)}.md"
+    is_aside = tables.is_aside(table.name)
+    yield f"### {table.title}" if is_aside else f"### {table.paper}: {table.title}"
     yield f"{made.spread} `{_command(benchmark, table.name)}`"
     yield markdown(made)
+    if note.is_file():
+        yield note.read_text(encoding="utf-8").strip()
+    if is_aside:
+        return
     yield statements(made)
     if said := findings(made):
         yield "\n".join(f"* {line}" for line in said)

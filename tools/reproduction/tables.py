@@ -92,7 +92,7 @@ NAMES: tuple[str, ...] = tuple(_data("tables.yml")["tables"])
 
 
 def is_aside(name: str) -> bool:
-    """Whether a table is none of the paper's, and so not among "all" and not on the page."""
+    """Whether a table is none of the paper's, and so not among "all" and without figures."""
     return bool(_data("tables.yml")["tables"][name].get("aside"))
 
 

@@ -34,6 +34,14 @@ def test_a_section_says_how_it_was_made_and_what_was_found(folder):
     assert "* KCOT > OT > Average > Re-weight: ZSL " in section
 
 
+def test_remarks_on_a_table_stand_below_it(folder):
+    (folder / "results" / "notes").mkdir()
+    (folder / "results" / "notes" / "shapes-5.md").write_text("Because of *that*.\n")
+    before, note, after = page_text(folder / "results.md").partition("\n\nBecause of *that*.\n\n")
+    assert before.splitlines()[-1].startswith("| Re-weight | ")
+    assert after.startswith("| the paper |")
+
+
 def test_the_origin_of_results_is_said(folder):
     text = page_text(folder / "results.md")
     assert "20 runs of `configs/shapes.yml`, 0.7 hours of them; 2.0 minutes each on average." in text
