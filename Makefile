@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python train.py --config_file configs/shapes.yml
@@ -14,6 +14,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # tensors are tiny: a second thread costs more than it gives
+
+fuzz: $(VENV)/.dev
+	FUZZ_CASES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz  # cases of each reader, 12,000 in all
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

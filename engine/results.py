@@ -9,8 +9,6 @@ import csv
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +51,6 @@ COLUMNS = (
     "CF1",
 )
 # what np.load and zipfile raise for broken files
-UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 class ResultsError(UserError, ValueError):
@@ -220,7 +217,7 @@ def read_scores(path: str | os.PathLike[str]) -> Scores:
         with open_regular(path) as file:  # np.load leaves a broken archive open
             archive = np.load(file, allow_pickle=False)
             arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
-    except UNREADABLE as error:
+    except Exception as error:  # numpy reads heads as pieces of Python, which fails in many ways
         reason = getattr(error, "strerror", None) or f"not an intact .npz of plain arrays ({type(error).__name__})"
         raise ScoresError(f"{path}: cannot be read, {reason}") from error
     if arrays.keys() != set(Scores._fields):

@@ -25,6 +25,7 @@ COLUMNS = ("P@3", "R@3", "F1@3", "F1@5", "CF1@3", "mAP", "mAP_present")
 IRRELEVANT = ("DEVICE", "OUTPUT_DIR", "WANDB", "DATALOADER.NUM_WORKERS", "TEST.", "SOLVER.LOG_PERIOD",
               "SOLVER.CHECKPOINT_PERIOD", "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS")  # fmt: skip
 SEED = "SOLVER.SEED"
+LARGEST = 1e300
 SHOWN = 10  # labels with the largest differences
 
 Key = tuple[str, str]  # method, protocol
@@ -73,11 +74,16 @@ def read(place: Path) -> Tested:
         content = json.loads(read_text(path))
         results = {(m, p): dict(s) for m, rows in content["results"].items() for p, s in rows.items()}
         about = {"config": dict(content["about"]["config"]), "lists": dict(content["about"]["lists"])}
-        if not all(isinstance(value, int | float) for row in results.values() for value in row.values()):
+        if not all(is_number(value) for row in results.values() for value in row.values()):
             raise TypeError("a metric is no number")
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise CompareError(f"{path} holds no results: {' '.join(str(error).split())}") from error
     return Tested(path, about, results)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON is a number that can be computed with."""
+    return isinstance(value, int | float) and abs(value) < LARGEST  # NaN is not
 
 
 def require_comparable(tests: Sequence[Tested]) -> None:

@@ -68,7 +68,9 @@ def _load(path: Path) -> Sequence[str]:
     try:
         with open_regular(path) as file:
             array = np.load(file, allow_pickle=False)
-    except (EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the head of the file is read as a piece of Python, which fails in many ways
         raise DataError(
             f"{path}: expected an array of text; a pickled one is not read, since it can run code: save it again "
             f"with np.save(path, array.astype(str)) ({error})"

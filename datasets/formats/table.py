@@ -111,7 +111,10 @@ def _delimiter(path: Path, text: str) -> str:
     number, header = next(((i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()), (0, ""))
     if not header:
         raise DataError(f"{path}: the file is empty")
-    columns = {sign: next(csv.reader([header], delimiter=sign, skipinitialspace=True)) for sign in DELIMITERS}
+    try:
+        columns = {sign: next(csv.reader([header], delimiter=sign, skipinitialspace=True)) for sign in DELIMITERS}
+    except csv.Error as error:
+        raise DataError(f"{path}, line {number}: no header of a table: {error}") from error
     names = {sign: [cell.strip() for cell in cells] for sign, cells in columns.items()}
     fitting = [sign for sign in DELIMITERS if any(name.lower() in IMAGE_COLUMNS for name in names[sign])]
     if fitting:

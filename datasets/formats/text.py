@@ -45,6 +45,8 @@ def parse_json(text: str, path: Path) -> Any:
         raise DataError(f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}") from error
     except RecursionError as error:
         raise DataError(f"{path}: JSON nested too deeply to be an annotation file") from error
+    except ValueError as error:
+        raise DataError(f"{path}: JSON with a number of thousands of digits is no annotation file") from error
 
 
 def separator_of(texts: Collection[str], separator: str) -> tuple[str, tuple[str, ...]]:

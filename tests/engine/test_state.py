@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -35,4 +37,27 @@ def test_a_checkpoint_of_other_fields_is_refused_by_name(tmp_path, spoil):
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     save_checkpoint(tmp_path / "a.pth", [1, 2])
     with pytest.raises(CheckpointError, match="holds no training of this version: no fields"):
+        load_state(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model", None, "its model is a NoneType"),
+        ("epoch", "2", "its epoch is a str"),
+        ("step", True, "its step is a bool"),
+        ("epoch", 0, "its epoch is 0"),
+        ("batch", -1, "its batch is -1"),
+        ("seen", ("cat",), "its seen is a tuple"),
+        ("unseen", [3], "its unseen labels are not all texts"),
+        ("model", {"a": 1.0}, "its model holds a float under 'a'"),
+        ("model", {3: torch.ones(1)}, "its model holds a Tensor under 3"),
+        ("model", {"a": torch.ones(2, device="meta")}, "a of its model is no plain tensor"),
+        ("ema", {"a": torch.tensor([1.0, math.nan])}, "a of its ema is not finite"),
+        ("best", None, "its best is a NoneType"),
+    ],
+)
+def test_a_field_that_no_training_writes_is_refused_by_name(tmp_path, field, value, said):
+    save_checkpoint(tmp_path / "a.pth", {**STATE._asdict(), field: value})
+    with pytest.raises(CheckpointError, match=f"a.pth holds no training: {said}"):
         load_state(tmp_path / "a.pth")

@@ -40,6 +40,14 @@ def refused(capsys, *places):
     return err
 
 
+@pytest.mark.parametrize("text", ["NaN", "1e999", "[" * 5000, "9" * 400, "9" * 5000])
+def test_numbers_that_cannot_be_computed_with_are_refused_in_one_line(tmp_path, text):
+    content = '{"results": {"RAM": {"ZSL": {"mAP": %s}}}, "about": {"config": {}, "lists": {}}}' % text  # noqa: UP031
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(compare.CompareError, match=r"results\.json holds no results: "):
+        compare.read(tmp_path / "results.json")
+
+
 def test_runs_that_differ_in_the_seed_alone_are_mean_and_sample_deviation(written, capsys):
     values = [60.0, 61.5, 64.25]
     assert main([written(str(i), v, config={"SOLVER.SEED": i}.items()) for i, v in enumerate(values)]) == 0

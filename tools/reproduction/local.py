@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from configs import ConfigError, flat, restore_config
 from engine.atomic import make_folder
+from tools.compare import is_number
 from tools.reproduction.identity import INIT, differing, digest
 
 __all__ = ["FOLDER", "Finished", "exclusive", "identity_of", "interrupted", "finished"]
@@ -93,10 +94,10 @@ def _results(path: Path) -> dict[str, Any] | None:
         if about["checkpoint"] is not None:
             _ = about["checkpoint"]["epoch"]
         numbers = [v for rows in content["results"].values() for row in rows.values() for v in row.values()]
-        if not all(isinstance(number, int | float) for number in numbers):
+        if not all(map(is_number, numbers)):
             return None
         return content if path.parent.parent.name == about["config"]["TEST.SPLIT"] else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from engine.atomic import atomic_write, make_folder
 from errors import UserError
 from files import read_text
+from tools.compare import is_number
 from tools.reproduction.plan import Benchmark, Job
 
 __all__ = [
@@ -71,10 +72,10 @@ def read(path: Path) -> Outcome | None:
             return None
         outcome = Outcome(path, content)
         numbers = [value for weights in ("ema", "raw") for value in outcome.values(weights).values()]
-        if not all(isinstance(value, int | float) for value in (*numbers, content["seconds"])):
+        if not all(map(is_number, (*numbers, content["seconds"]))):
             raise TypeError("a metric is no number")
         _ = outcome.identity, outcome.benchmark, content["run"], content["seed"], content["lists"], content["curve"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise OutcomeError(f"{path} is no result file: {' '.join(str(error).split())}") from error
     return outcome
 

@@ -220,3 +220,9 @@ def test_where_labels_are_split_the_note_says_how_not_to(table):
     (note,) = table('image,labels\na.jpg,"car, red"\n').notes
     assert note.startswith("labels are taken to be separated by ','")
     assert 'set DATASETS.SEPARATOR ("": a cell or line is one label)' in note
+
+
+def test_a_header_that_is_one_endless_cell_is_one_line(tmp_path):
+    (tmp_path / "a.csv").write_text("a" * 140_000)
+    with pytest.raises(DataError, match=r"a\.csv, line 1: no header of a table: field larger than field limit"):
+        read_table(tmp_path / "a.csv", separator="auto", empty_is_unknown=False)

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from datasets.formats.text import labels_in, read_text, separator_of
+from datasets.formats.text import labels_in, parse_json, read_text, separator_of
 from datasets.records import DataError
 
 
@@ -65,3 +67,8 @@ def test_a_separator_that_is_set_is_taken_without_a_note(given):
 )
 def test_labels_have_no_blanks_around_them_and_lines_always_separate(text, separator, labels):
     assert labels_in(text, separator) == labels
+
+
+def test_a_number_of_thousands_of_digits_is_one_line():
+    with pytest.raises(DataError, match=r"^a\.json: JSON with a number of thousands of digits is no annotation file$"):
+        parse_json("9" * 5000, Path("a.json"))
