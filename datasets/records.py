@@ -125,6 +125,8 @@ def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{source}: classes[{i}] is {name!r}, not a name")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"{source}: classes[{i}]: {name!r} holds half of a character, which no file can hold")
         name = unicodedata.normalize("NFC", name)
         if name in classes:
             raise DataError(f"{source}: classes[{i}]: {name!r} is listed twice")

@@ -70,6 +70,7 @@ def test_two_spellings_of_one_path_are_one_image():
         ([("x", [])], None, ["f: ", "no image has a label"]),
         ([], ["a", "b", "a"], ["f: classes[2]", "'a'", "twice"]),
         ([], ["a", "\t"], ["f: classes[1]", "not a name"]),
+        ([], ["a", "b\ud800"], ["f: classes[1]", "half of a character"]),
         ([], ["a", 3], ["f: classes[1] is 3"]),
     ],
 )
