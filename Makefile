@@ -1,4 +1,5 @@
-# make demo: train and test on the embedded benchmark.   make test: the test suite.   Both set up .venv by themselves.
+# make demo: train and test on the embedded benchmark.   make test: the test suite.   make fuzz, make chaos: changed files and
+# killed trainings by the hundred.   All set up .venv by themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test lint fuzz clean
+.PHONY: demo test lint chaos fuzz clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python train.py --config_file configs/shapes.yml
@@ -14,6 +15,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # tensors are tiny: a second thread costs more than it gives
+
+chaos: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/chaos.py --kills 100
 
 fuzz: $(VENV)/.dev
 	FUZZ_CASES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz  # cases of each reader, 12,000 in all

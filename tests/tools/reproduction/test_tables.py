@@ -82,7 +82,9 @@ def test_the_benchmark_decides_which_comparison_it_is():
 
 def test_tables_are_named_one_by_one_together_or_all():
     assert wanted(["6,5", "6"]) == ["6", "5"]
-    assert wanted(["all"]) == [name for name in NAMES if name not in ("contexts", "tuning", "tuning-mkt")]  # not in the paper
+    assert wanted(["all"]) == [
+        name for name in NAMES if name not in ("contexts", "tuning", "tuning-mkt")
+    ]  # not in the paper
     with pytest.raises(TableError, match=re.escape("there is no table '8': 1, 2, 3, 4, comparison, 5,")):
         wanted(["8"])
 
