@@ -27,6 +27,7 @@ from engine.run import newest_run
 from engine.signals import Terminated
 from engine.state import load_state
 from model import build_method, load_towers
+from tools.chaos import same
 
 ROOT = Path(__file__).parent.parent
 RATES = json.loads((ROOT / "tests" / "data" / "release_schedule.json").read_text())
@@ -46,16 +47,6 @@ def _own_random_state():
 
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def same(left, right):
-    if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 def differing(run, reference):
