@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from configs import AUTO, ConfigError, flat, load_config
+from configs import AUTO, ConfigError, flat, load_config, restore_config
 from datasets import build_splits, build_test, build_train, evaluated, identities, image_folder
 from datasets.compose import fingerprint
 from engine import cli
@@ -120,20 +120,21 @@ class Run:
             self.save_where_asked(folder, asked)
 
         while not self.is_done(cfg):
-            if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
-                self.ema.reset()
-            self.loader.set_position(self.epoch, self.batch)
-            trains = len(self.loader) > 0  # not where the run was killed while it evaluated
-            if trains:
-                with asked.deferred():
+            due = self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS
+            with asked.deferred():
+                if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
+                    self.ema.reset()
+                self.loader.set_position(self.epoch, self.batch)
+                if len(self.loader) > 0:  # not where the run was killed while it evaluated
                     trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                    if due:
+                        self.save(folder / CHECKPOINT)
                     self.save_where_asked(folder, asked)
-            if self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS:
-                if trains:
-                    self.save(folder / CHECKPOINT)
+            if due:
                 self.evaluate(cfg, folder, log)
-            self.epoch, self.batch = self.epoch + 1, 0
-            self.save(folder / CHECKPOINT)
+            with asked.deferred():
+                self.epoch, self.batch = self.epoch + 1, 0
+                self.save(folder / CHECKPOINT)
         if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
             print(f"ended early: validation mAP has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
         self.calibrate(cfg, folder, log)
@@ -255,21 +256,25 @@ class Run:
             raise CheckpointError(f"{path} was trained on other images or labels: the training list has changed")
         _require_same_config(state.config, self.config, path)
         self.model.load_trained_state(state.model)
-        self.optimizers.load_state_dict(state.optimizers)
-        self.scaler.load_state_dict(state.scaler)
+        try:
+            self.optimizers.load_state_dict(state.optimizers)
+            self.scaler.load_state_dict(state.scaler)
+            set_random_state(state.random)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise CheckpointError(f"{path} holds no optimisers or random state to go on with: {why}") from error
         if self.ema is not None and state.ema is not None:
             self.ema.load_state_dict(state.ema)
         self.epoch, self.batch, self.step = state.epoch, state.batch, state.step
         self.best, self.best_epoch = state.best, state.best_epoch
-        set_random_state(state.random)
 
 
 def _require_same_config(theirs: str, ours: str, path: Path) -> None:
-    left, right = flat(CfgNode.load_cfg(theirs)), flat(CfgNode.load_cfg(ours))
-    for key in sorted(left.keys() | right.keys()):
+    left, right = (flat(restore_config(text)) for text in (theirs, ours))
+    for key in sorted(left):
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
-        if not free and left.get(key) != right.get(key):
-            raise CheckpointError(f"{path} was trained with {key} {left.get(key)}, here it is {right.get(key)}")
+        if not free and left[key] != right[key]:
+            raise CheckpointError(f"{path} was trained with {key} {left[key]}, here it is {right[key]}")
 
 
 def resumable(output_dir: str, resume: str) -> Path | None:

@@ -36,7 +36,10 @@ DTYPES = {
     "torch BoolStorage": torch.bool,
 }
 CLASS = re.compile(r"^class (\w+)\(Module\):\n((?: +__\w+__ = .*\n)*)", re.MULTILINE)
-REGISTERED = re.compile(r"__(?:parameters|buffers)__ = \[(.*)\]")
+REGISTERED = re.compile(r" +__(?:parameters|buffers)__ = \[(.*)\]")
+MARK = object()
+MOST_BYTES = 2**24  # of the pickle, and of all source code
+MOST_MODULES, LONGEST_NAME, MOST_DIMENSIONS = 20_000, 1000, 64
 
 
 class ArchiveError(UserError, ValueError):
@@ -47,7 +50,7 @@ class _Name(str):
     """The name of a class or a function, which stays a name."""
 
 
-class _Stored(NamedTuple):
+class _Memory(NamedTuple):
     """A tensor's memory."""
 
     dtype: torch.dtype
@@ -63,10 +66,6 @@ class _Module:
         self.attributes: dict[Any, Any] = {}
 
 
-MARK = object()
-LARGEST = 100_000  # modules, each as often as it stands somewhere
-
-
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive of TorchScript, as far as the names in it say."""
     if not zipfile.is_zipfile(path):
@@ -78,8 +77,10 @@ def is_torchscript(path: Path) -> bool:
 def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers by their names, as `torch.jit.load(path).state_dict()` has them, on the CPU.
 
+    Of modules that set themselves up by code of their own there is nothing.
+
     Raises:
-        ArchiveError: if there is something in it that TorchScript does not write.
+        ArchiveError: if there is something in it that no CLIP has, or far more of it.
         zipfile.BadZipFile: if a checksum is wrong.
         KeyError: if a part of it is missing.
     """
@@ -88,23 +89,28 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         little = f"{root}byteorder" not in archive.namelist() or archive.read(f"{root}byteorder") == b"little"
         if not little:
             raise ArchiveError("it was written on a machine of another byte order")
-        kept: dict[_Stored, Tensor] = {}
+        kept: dict[_Memory, Tensor] = {}
 
-        def storage(stored: _Stored) -> Tensor:
+        def storage(stored: _Memory) -> Tensor:
             if stored not in kept:
-                kept[stored] = _memory(archive.read(f"{root}data/{stored.key}"), stored)
+                part = archive.getinfo(f"{root}data/{stored.key}")
+                if part.compress_type != zipfile.ZIP_STORED or part.file_size != stored.size * stored.dtype.itemsize:
+                    raise ArchiveError(f"data/{stored.key} is not what its {stored.size} elements take")
+                kept[stored] = _elements(archive.read(part), stored.dtype)
             return kept[stored]
 
-        model = _Reader(storage).read(archive.read(f"{root}data.pkl"))
+        code = [part for part in archive.infolist() if part.filename.startswith(f"{root}code/")]
+        pickled = archive.getinfo(f"{root}data.pkl")
+        if pickled.file_size > MOST_BYTES or sum(part.file_size for part in code) > MOST_BYTES:
+            raise ArchiveError(f"its pickle or its source code has more than {MOST_BYTES} bytes")
+        model = _Reader(storage).read(archive.read(pickled))
         if not isinstance(model, _Module):
             raise ArchiveError("it holds no module")
         return _registered(model, _classes(archive, f"{root}code/"))
 
 
-def _memory(content: bytes, stored: _Stored) -> Tensor:
-    if stored.size < 0 or len(content) != stored.size * stored.dtype.itemsize:
-        raise ArchiveError(f"data/{stored.key} has {len(content)} bytes, which are not {stored.size} {stored.dtype}")
-    return torch.frombuffer(bytearray(content), dtype=stored.dtype) if content else torch.empty(0, dtype=stored.dtype)
+def _elements(content: bytes, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 
 class _Reader:
@@ -114,7 +120,7 @@ class _Reader:
         storage: gives the memory of tensors.
     """
 
-    def __init__(self, storage: Callable[[_Stored], Tensor]) -> None:
+    def __init__(self, storage: Callable[[_Memory], Tensor]) -> None:
         self.storage = storage
         self.stack: list[Any] = []
         self.memo: dict[Any, Any] = {}
@@ -159,7 +165,8 @@ class _Reader:
 
     def entries(self, _: Any) -> None:
         items = self.above_mark()
-        _as(dict, self.stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+        keys = [_as(str, key) for key in items[::2]]  # others may take for ever to be looked up
+        _as(dict, self.stack[-1]).update(zip(keys, items[1::2], strict=True))
 
     def module(self, _: Any) -> None:
         self.stack.pop()  # no arguments
@@ -170,8 +177,8 @@ class _Reader:
         if isinstance(state, dict):  # whatever else, a __setstate__ would have to make sense of
             _as(_Module, self.stack[-1]).attributes = state
 
-    def stored(self, _: Any) -> None:
-        self.stack.append(_stored(self.stack.pop()))
+    def memory(self, _: Any) -> None:
+        self.stack.append(_memory(self.stack.pop()))
 
     def call(self, _: Any) -> None:
         arguments, function = _as(tuple, self.stack.pop()), _as(_Name, self.stack.pop())
@@ -200,7 +207,7 @@ FOLLOWED: dict[str, Step] = {  # what TorchScript writes; everything else is ref
     "SETITEMS": _Reader.entries,
     "NEWOBJ": _Reader.module,
     "BUILD": _Reader.state,
-    "BINPERSID": _Reader.stored,
+    "BINPERSID": _Reader.memory,
     "REDUCE": _Reader.call,
 }
 
@@ -211,25 +218,26 @@ def _as(kind: type, value: Any) -> Any:
     return value
 
 
-def _stored(named: Any) -> _Stored:
+def _memory(named: Any) -> _Memory:
     """The memory that a persistent name tells of: ("storage", class, key, device, count)."""
     kind, name, key, _, count = _as(tuple, named)
-    if kind != "storage" or name not in DTYPES:
-        raise ArchiveError(f"it holds a {name}, which is no memory of a tensor")
-    if not isinstance(key, str) or not key.isalnum() or not isinstance(count, int):
-        raise ArchiveError(f"it names its memory {key!r}")
-    return _Stored(DTYPES[name], key, count)
+    if _as(str, kind) != "storage" or _as(_Name, name) not in DTYPES:
+        raise ArchiveError("it holds something else than memory of tensors")
+    if not _as(str, key).isalnum() or not 0 <= _as(int, count) < 2**63:
+        raise ArchiveError("it names memory that there is not")
+    return _Memory(DTYPES[name], key, count)
 
 
-def _tensor(arguments: tuple[Any, ...], storage: Callable[[_Stored], Tensor]) -> Tensor:
+def _tensor(arguments: tuple[Any, ...], storage: Callable[[_Memory], Tensor]) -> Tensor:
     """A tensor of its own memory."""
     stored, offset, size, stride = arguments[:4]
-    numbers = (offset, *_as(tuple, size), *_as(tuple, stride))
-    if len(size) != len(stride) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise ArchiveError(f"it holds a tensor of shape {size!r} with strides {stride!r}")
-    memory = storage(_as(_Stored, stored))
+    if len(_as(tuple, size)) != len(_as(tuple, stride)) or len(size) > MOST_DIMENSIONS:
+        raise ArchiveError("it holds a tensor of an impossible shape")
+    if not all(0 <= _as(int, number) < 2**63 for number in (offset, *size, *stride)):
+        raise ArchiveError("it holds a tensor of an impossible shape")
+    memory = storage(_as(_Memory, stored))
     if math.prod(size) > memory.numel():  # strides of 0 could make it as large as it likes
-        raise ArchiveError(f"it holds a tensor of shape {size} in memory of {memory.numel()} elements")
+        raise ArchiveError(f"it holds a tensor that is larger than its {memory.numel()} elements of memory")
     return memory.as_strided(size, stride, offset)  # no copy: a small pickle can name large memory often
 
 
@@ -240,25 +248,26 @@ def _classes(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]]:
         if path.startswith(root) and path.endswith(".py"):
             module = path.removeprefix(root).removesuffix(".py").replace("/", ".")
             for match in CLASS.finditer(archive.read(path).decode(errors="replace")):
-                lists = REGISTERED.findall(match[2])
-                found[f"{module} {match[1]}"] = {name for names in lists for name in re.findall(r'"([^"]+)"', names)}
+                lists = [names for line in match[2].splitlines() if (names := REGISTERED.fullmatch(line))]
+                found[f"{module} {match[1]}"] = {name for one in lists for name in re.findall(r'"([^"]+)"', one[1])}
     return found
 
 
 def _registered(model: _Module, classes: Mapping[str, set[str]]) -> dict[str, Tensor]:
     """Parameters and buffers of a module and those below it."""
     found: dict[str, Tensor] = {}
-    waiting, seen = [("", model)], 0
+    if model.name not in classes:
+        raise ArchiveError("it has no source of its module")
+    waiting, met = [("", model)], 1
     while waiting:
         prefix, module = waiting.pop()
-        seen += 1
-        if seen > LARGEST:  # some stand in each other
-            raise ArchiveError("its modules do not end")
-        if module.name not in classes:
-            raise ArchiveError(f"it has no source of {module.name}")
         for name, value in module.attributes.items():
+            path = f"{prefix}{name}"
             if isinstance(value, Tensor) and name in classes[module.name]:
-                found[f"{prefix}{name}"] = value
-            elif isinstance(value, _Module):
-                waiting.append((f"{prefix}{name}.", value))
+                found[path] = value
+            elif isinstance(value, _Module) and value.name in classes:  # other objects hold settings
+                waiting.append((f"{path}.", value))
+                met += 1
+                if met > MOST_MODULES or len(path) > LONGEST_NAME:  # some stand in each other
+                    raise ArchiveError("its modules do not end")
     return found

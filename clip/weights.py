@@ -37,6 +37,8 @@ __all__ = [
 OPENAI_ONLY = {"input_resolution", "context_length", "vocab_size"}  # OpenAI's archives carry them as buffers
 NOT_PARAMETERS = OPENAI_ONLY | {"attn_mask", "transformer.embeddings.position_ids"}
 
+UNPACKED = 20  # times the size of a file; tensors are stored as they are, only source code is packed
+
 
 class WeightsError(UserError, ValueError):
     """CLIP weights that are missing, broken or of another architecture, or a backbone that is not supported."""
@@ -156,6 +158,8 @@ def _require_intact(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > UNPACKED * path.stat().st_size:
+            raise WeightsError(f"{path} unpacks to more than {UNPACKED} times its size, which no weights do")
         damaged = archive.testzip()
     if damaged is not None:
         raise WeightsError(f"{path} is damaged: the checksum of {damaged} is wrong; get it again")

@@ -38,7 +38,7 @@ def load_config(path: str | Path | Sequence[str | Path] | None = None, overrides
         if Path(one).suffix not in (".yml", ".yaml"):  # yacs would run a .py file
             raise ConfigError(f"the configuration {one} has to be a .yml or .yaml file")
         with _one_line(one), open_regular(one, "r", encoding="utf-8") as file:
-            cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(file)))
+            _merge(cfg, CfgNode.load_cfg(file))
     return with_overrides(cfg, overrides)
 
 
@@ -54,8 +54,7 @@ def with_overrides(cfg: CfgNode, overrides: Sequence[str]) -> CfgNode:
         raise ConfigError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with _one_line("the overrides"):
         for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-            _require_known(key)
-            cfg.merge_from_list([key, typed(key, value, default_of(cfg, key))])
+            _set(cfg, key, value)
     _require_valid(cfg)
     cfg.freeze()
     return cfg
@@ -69,7 +68,7 @@ def restore_config(text: str) -> CfgNode:
     """
     cfg = _C.clone()
     with _one_line("the configuration in the checkpoint"):
-        cfg.merge_from_other_cfg(_coerced(CfgNode.load_cfg(text)))
+        _merge(cfg, CfgNode.load_cfg(text))
         _require_valid(cfg)
     cfg.freeze()
     return cfg
@@ -83,18 +82,28 @@ def flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _coerced(node: CfgNode, prefix: str = "") -> CfgNode:
-    """The node, whose keys begin with `prefix`, with its values in the types of the defaults."""
-    coerced = CfgNode()
+def _merge(cfg: CfgNode, node: CfgNode, prefix: str = "") -> None:
+    """Takes over the values of a node, whose keys begin with `prefix`."""
     for name, value in node.items():
         key = f"{prefix}{name}"
-        _require_known(key)
-        default = default_of(_C, key)
-        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            coerced[name] = _coerced(value, f"{key}.")
+        if isinstance(value, CfgNode) and isinstance(default_of(_C, key), CfgNode):
+            _merge(cfg, value, f"{key}.")
         else:
-            coerced[name] = typed(key, value, default)
-    return coerced
+            _set(cfg, key, value)
+
+
+def _set(cfg: CfgNode, key: str, value: object) -> None:
+    """Takes over a value in the type of the key's default."""
+    _require_known(key)
+    default = default_of(_C, key)
+    if isinstance(default, str):  # yacs would evaluate a text, and take "{}" for a dictionary
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node[section]
+        node[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    else:
+        cfg.merge_from_list([key, typed(key, value, default)])
 
 
 def _require_known(key: str) -> None:

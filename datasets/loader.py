@@ -180,7 +180,11 @@ def _undisturbed(_worker: int) -> None:
 
     The second SIGTERM ends a worker, so that one which hangs can be ended by the loader.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL) and None)
+
+    def spared(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, spared)
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 

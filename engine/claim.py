@@ -18,6 +18,8 @@ __all__ = ["ClaimError", "claimed"]
 
 LOCK = ".lock"
 TAKEN = (errno.EACCES, errno.EAGAIN)
+HALF_WRITTEN = (".*.part", "*/epoch-*/.*.part")  # where trainings write; tests of the run have folders of their own
+_HERE: set[Path] = set()  # claimed by this process, which locks of files do not keep from itself
 
 
 class ClaimError(UserError, OSError):
@@ -32,15 +34,20 @@ def claimed(folder: Path) -> Iterator[None]:
     however that ends; processes that it started do not share it.
 
     Raises:
-        ClaimError: if another process has claimed it.
+        ClaimError: if another process has claimed it, or this one has.
     """
+    real = folder.resolve()
+    if real in _HERE:
+        raise ClaimError(f"this process is at work in {folder} already")
     file = None if fcntl is None else _locked(folder / LOCK)
+    _HERE.add(real)
     try:
-        for part in folder.rglob(".*.part"):
+        for part in (part for pattern in HALF_WRITTEN for part in folder.glob(pattern)):
             with suppress(OSError):
                 part.unlink()
         yield
     finally:
+        _HERE.remove(real)
         if file is not None:
             with suppress(OSError):
                 (folder / LOCK).unlink()

@@ -13,6 +13,7 @@ from errors import UserError
 
 __all__ = ["add_configuration", "add_overrides", "parser", "read", "run"]
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as torch says it of GPUs and of processors
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
@@ -68,9 +69,15 @@ def run(main: Callable[[], int | None]) -> int:
             raise
         return _ended(2, f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        return _ended(2, f"error: {error} Perhaps the memory was full: fewer DATALOADER.NUM_WORKERS take less of it")
+        if str(error).startswith("DataLoader worker"):
+            return _ended(
+                2, f"error: {error} Perhaps the memory was full: fewer DATALOADER.NUM_WORKERS take less of it"
+            )
+        if any(words in str(error) for words in OUT_OF_MEMORY):
+            return _ended(2, f"error: {error}; smaller batches or images take less memory")
+        raise
+    except MemoryError:
+        return _ended(2, "error: the memory is full; smaller batches or images take less of it")
 
 
 def _ended(code: int, line: str) -> int:

@@ -50,7 +50,6 @@ COLUMNS = (
     "CR",
     "CF1",
 )
-# what np.load and zipfile raise for broken files
 
 
 class ResultsError(UserError, ValueError):

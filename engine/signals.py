@@ -27,12 +27,13 @@ class Requests:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """SIGTERM waits for the end of the block, or until somebody sees `end`; elsewhere it ends at once."""
+        """SIGTERM waits for the end of the block, or until somebody sees `end`; the second one ends at once."""
         self._waits = True
         try:
             yield
-        except RuntimeError:
-            self.obey()  # processes that read images were sent it too, and died first
+        except RuntimeError as error:
+            if str(error).startswith("DataLoader worker"):  # it was sent SIGTERM too, and died first
+                self.obey()
             raise
         finally:
             self._waits = False
@@ -47,8 +48,8 @@ class Requests:
         self.save = True
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.end = True
-        if not self._waits:
+        again, self.end = self.end, True
+        if again or not self._waits:
             raise Terminated
 
 

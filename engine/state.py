@@ -4,6 +4,7 @@ A model is rebuilt from `config`, the number of `seen` labels, `texts` and the C
 configuration file nor an annotation of the training is needed.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -40,6 +41,7 @@ class TrainingState(NamedTuple):
     calibration: dict[str, Any] | None = None  # of the probabilities (`tagging/calibration.py`), once it was fitted
 
 
+PLAIN = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool}
 KINDS: dict[str, type | tuple[type, ...]] = {  # field -> what it can be
     **dict.fromkeys(("method", "config", "images", "clip"), str),
     **dict.fromkeys(("model", "optimizers", "scaler", "random", "texts"), dict),
@@ -82,6 +84,8 @@ def _wrong(content: Mapping[str, Any]) -> str | None:
     for name in ("epoch", "batch", "step", "best_epoch"):
         if content[name] < (name == "epoch"):
             return f"its {name} is {content[name]}"
+    if not math.isfinite(content["best"]):
+        return f"its best is {content['best']}"
     for name in ("seen", "unseen"):
         if not all(isinstance(label, str) for label in content[name]):
             return f"its {name} labels are not all texts"
@@ -92,7 +96,7 @@ def _wrong_tensor(name: str, tensors: Mapping[Any, Any]) -> str | None:
     for key, tensor in tensors.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
             return f"its {name} holds a {type(tensor).__name__} under {key!r}"
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        if tensor.dtype not in PLAIN or tensor.layout != torch.strided or tensor.is_meta:
             return f"{key} of its {name} is no plain tensor"
         if not tensor.isfinite().all():
             return f"{key} of its {name} is not finite"

@@ -18,7 +18,7 @@ from PIL import Image
 from clip.load import TextError
 from configs import ConfigError, load_config, restore_config
 from datasets.records import DataError
-from engine.checkpoint import CheckpointError, load_checkpoint, set_random_state
+from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, set_random_state
 from engine.checkpoint import random_state as current_random_state
 from engine.claim import ClaimError
 from engine.metrics import Metrics
@@ -257,6 +257,38 @@ def test_sigterm_in_an_evaluation_ends_and_loses_nothing(benchmark, finished, tr
             train_script.train(benchmark.config(), None)
     train_script.train(benchmark.config(), "auto")
     assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_sigterm_while_an_epoch_is_saved_waits_for_that(benchmark, finished, train_script, monkeypatch):
+    original = train_script.save_state
+
+    def with_signal(path, state):
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_script, "save_state", with_signal)
+        with pytest.raises(Terminated):
+            train_script.train(benchmark.config("SOLVER.EVAL_PERIOD", "2"), None)
+    assert load_state(only_run(benchmark) / "checkpoint.pth").epoch == 2
+    train_script.train(benchmark.config("SOLVER.EVAL_PERIOD", "2"), "auto")
+    assert "model" not in differing(only_run(benchmark), finished.run)
+
+
+@pytest.mark.parametrize(("field", "value"), [("random", {}), ("optimizers", {"adamw": {}})])
+def test_a_checkpoint_with_nothing_to_go_on_with_is_one_line(trained, train_script, field, value):
+    content = load_checkpoint(trained.run / "checkpoint.pth")
+    save_checkpoint(trained.run / "checkpoint.pth", {**content, field: value})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth holds no optimisers or random state to go on with"):
+        train_script.train(trained.config("SOLVER.MAX_EPOCHS", "3"), "auto")
+
+
+@pytest.mark.parametrize("text", ["x: [", "3", "MODEL: {OT_REG: -1.0}"])
+def test_a_checkpoint_with_a_broken_configuration_is_one_line(trained, train_script, text):
+    content = load_checkpoint(trained.run / "checkpoint.pth")
+    save_checkpoint(trained.run / "checkpoint.pth", {**content, "config": text})
+    with pytest.raises(ConfigError, match="^the configuration in the checkpoint: "):
+        train_script.train(trained.config(), "auto")
 
 
 def test_sigusr1_saves_and_goes_on(benchmark, finished, train_script, monkeypatch):

@@ -83,7 +83,7 @@ def read(place: Path) -> Tested:
 
 def is_number(value: Any) -> bool:
     """Whether a value of a JSON is a number that can be computed with."""
-    return isinstance(value, int | float) and abs(value) < LARGEST  # NaN is not
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # NaN is not
 
 
 def require_comparable(tests: Sequence[Tested]) -> None:

@@ -1,6 +1,7 @@
 """Attribute annotations in MATLAB files (up to version 7): variables, cells of text, tables of codes."""
 
 import multiprocessing
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def load(path: Path, *names: str) -> dict[str, Any]:
         raise DataError(f"{path}: it crashes the reader of MATLAB files: damaged, download it again") from None
     finally:
         here.close()
+        process.terminate()
         process.join()
     if isinstance(found, DataError):
         raise found
@@ -44,6 +46,7 @@ def load(path: Path, *names: str) -> dict[str, Any]:
 
 def _send(there: Any, path: Path, names: Sequence[str]) -> None:
     """What was read, or why not, to the process that asked."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         there.send(_read(path, names))
     except DataError as error:

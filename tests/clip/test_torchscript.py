@@ -1,6 +1,7 @@
 """Archives of TorchScript, read without TorchScript: against `torch.jit.load`, and hand-made ones."""
 
 import pickle
+import time
 import warnings
 import zipfile
 
@@ -200,3 +201,77 @@ def test_a_changed_byte_of_a_tensor_is_found_by_its_checksum(tmp_path, write):
     (tmp_path / "a.pt").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(WeightsError, match=r"a\.pt is damaged: the checksum of .*data/0 is wrong"):
         read_weights(tmp_path / "a.pt", {})
+
+
+def loop(name):
+    """A module that stands in itself under a name."""
+    word = b"X" + len(name).to_bytes(4, "little") + name
+    return b"\x80\x02c__torch__\nPart\n)\x81q\x00}(" + word + b"h\x00ub."
+
+
+DOUBLED = b"K\x01\x85" + b"q\x01h\x01\x86" * 45
+ATTACKS = {
+    "a key that is nested a million deep": b"\x80\x02}()" + b"\x85" * 1_000_000 + b"Nu.",
+    "a key that doubles itself": b"\x80\x02}(" + DOUBLED + b"Nu.",
+    "memory whose class doubles itself": b"\x80\x02(X\x07\x00\x00\x00storage" + DOUBLED + b"NNK\x01tQ.",
+    "a shape that doubles itself": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00" + DOUBLED + b")tR.",
+    "a shape of many dimensions": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00(" + b"K\x02" * 10**5 + b"t)tR.",
+    "a module in itself under a long name": loop(b"a" * 50_000),
+    "a module in itself under many names": b"\x80\x02c__torch__\nPart\n)\x81q\x00}("
+    + b"".join(b"X\x05\x00\x00\x00%05dh\x00" % k for k in range(20_000)) + b"ub.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pickled", ATTACKS.values(), ids=ATTACKS)
+def test_attacks_are_refused_in_seconds(tmp_path, pickled):
+    path, begun = with_pickle(tmp_path / "a.pt", pickled), time.process_time()
+    with pytest.raises(WeightsError, match=r"a\.pt") as caught:
+        read_weights(path, {})
+    assert time.process_time() - begun < 20
+    assert len(str(caught.value)) < 1000
+
+
+def test_source_code_is_looked_through_in_seconds(tmp_path):
+    source = b"class Part(Module):\n  __x__ = " + b"__buffers__ = [" * 100_000 + b"\n"
+    path = changed(with_pickle(tmp_path / "a.pt", named_tensor()), lambda n, old: source if n.endswith(".py") else old)
+    begun = time.process_time()
+    assert read_torchscript(path) == {}
+    assert time.process_time() - begun < 10
+
+
+def test_what_unpacks_to_far_more_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**7))
+    with pytest.raises(WeightsError, match=r"a\.pt unpacks to more than 20 times its size"):
+        read_weights(tmp_path / "a.pt", {})
+
+
+def test_packed_tensors_are_refused(tmp_path):
+    path = with_pickle(tmp_path / "a.pt", named_tensor())
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    with pytest.raises(ArchiveError, match="data/0 is not what its 1 elements take"):
+        read_torchscript(path)
+
+
+class Settings:
+    def __init__(self, size: int):
+        self.size = size
+
+
+def test_objects_that_are_no_modules_are_passed_over(tmp_path):
+    class Holds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self.settings = torch.jit.script(Settings)(3)
+            self.weight = nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x * self.settings.size * self.weight
+
+    assert read_torchscript(scripted(tmp_path / "a.pt", Holds())).keys() == {"weight"}

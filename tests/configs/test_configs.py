@@ -147,7 +147,7 @@ def test_an_unknown_key_of_a_yaml_is_an_error(written):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("SOLVER.SEED", "x"), ("SOLVER.SEED", "1.5"), ("SOLVER.SEED", "True"), ("SOLVER.BASE_LR", "fast"),
-     ("WANDB", "perhaps"), ("MODEL.DEPTH_TEXT", "3"), ("MODEL", "3"), ("OUTPUT_DIR", "3")],
+     ("WANDB", "perhaps"), ("MODEL.DEPTH_TEXT", "3"), ("MODEL", "3")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_an_error(key, value):
     text = message(overrides=[key, value])
@@ -287,3 +287,17 @@ def test_a_float_is_no_whole_number():
 )  # fmt: skip
 def test_labels_on_the_command_line_need_no_quotes(text, names):
     assert names == load_config(overrides=["DATASETS.UNSEEN", text]).DATASETS.UNSEEN
+
+
+@pytest.mark.parametrize(("key", "value"), [("MODEL.TEMPLATE", "{}"), ("DATASETS.NAMES", "2014"), ("OUTPUT_DIR", "[1]"),
+                                            ("DATASETS.SEPARATOR", "()"), ("DATASETS.TRAIN", "a" * 4000)])  # fmt: skip
+def test_texts_are_taken_as_they_are(key, value, written):
+    assert get(load_config(overrides=[key, value]), key) == value
+    section, _, name = key.rpartition(".")
+    assert (
+        get(load_config(written(f"{section}:\n  {name}: {value!r}" if section else f"{name}: {value!r}")), key) == value
+    )
+
+
+def test_a_number_in_a_yaml_is_a_text_where_one_is_wanted(written):
+    assert load_config(written("DATASETS: {NAMES: 2014}")).DATASETS.NAMES == "2014"

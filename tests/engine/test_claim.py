@@ -53,12 +53,22 @@ def test_a_claim_ends_with_its_block_and_leaves_nothing(tmp_path):
 
 
 def test_what_was_half_written_is_removed_and_nothing_else(tmp_path):
-    (tmp_path / "val").mkdir()
-    for name in (".checkpoint.pth.ab12.part", "val/.results.json.cd34.part", "a.part", ".hidden"):
+    gone, stays = (".checkpoint.pth.ab12.part", "val/epoch-1/.results.json.cd34.part"), ("a.part", "test/x/.a.part")
+    for name in (*gone, *stays):  # the last is of a test, which may be under way
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with claimed(tmp_path):
-        left = {path.name for path in tmp_path.rglob("*")}
-    assert left == {"val", "a.part", ".hidden", ".lock"}
+        left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*stays, ".lock"}
+
+
+def test_a_process_does_not_claim_a_folder_twice(tmp_path):
+    with claimed(tmp_path):
+        with pytest.raises(ClaimError, match="this process is at work in .* already"):
+            claimed(tmp_path / "." / "x" / "..").__enter__()
+        assert (tmp_path / ".lock").is_file()
+    with claimed(tmp_path):
+        pass
 
 
 def test_a_lock_that_was_just_removed_is_not_relied_on(tmp_path, monkeypatch):

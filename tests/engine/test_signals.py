@@ -53,10 +53,25 @@ def test_errors_of_processes_that_died_of_it_are_not_told():
     ended(block)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyError])
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), KeyError("x")])
 def test_other_errors_pass(error):
-    with pytest.raises(error), requests() as asked, asked.deferred():
-        raise error
+    def fails():
+        with requests() as asked, asked.deferred():
+            asked.end = True
+            raise error
+
+    with pytest.raises(type(error)):
+        fails()
+
+
+def test_the_second_sigterm_ends_at_once():
+    def block(asked, seen):  # noqa: ARG001
+        send(signal.SIGTERM)
+        seen.append("here")
+        send(signal.SIGTERM)
+        seen.append("never")
+
+    assert ended(block) == ["here"]
 
 
 def test_sigusr1_asks_to_save():

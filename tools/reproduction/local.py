@@ -8,10 +8,12 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs import ConfigError, flat, restore_config
+from configs import ConfigError, flat, load_config, restore_config
+from configs.schema import violation
 from engine.atomic import make_folder
 from tools.compare import is_number
 from tools.reproduction.identity import INIT, differing, digest
@@ -84,6 +86,11 @@ def exclusive(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
+@cache
+def _defaults() -> dict[str, Any]:
+    return flat(load_config())
+
+
 def _results(path: Path) -> dict[str, Any] | None:
     """The content of a results.json of a test, None where it is something else or damaged."""
     try:
@@ -91,8 +98,10 @@ def _results(path: Path) -> dict[str, Any] | None:
         about = content["about"]
         _ = [about[key] for key in ("date", "lists", "labels", "environment")]
         _ = [about["config"][key] for key in ("SOLVER.SELECT", "SOLVER.PATIENCE", "SOLVER.MAX_EPOCHS")]
-        if about["checkpoint"] is not None:
-            _ = about["checkpoint"]["epoch"]
+        if not isinstance(about["date"], str) or violation(_defaults() | about["config"]):
+            return None
+        if about["checkpoint"] is not None and not isinstance(about["checkpoint"]["epoch"], int):
+            return None
         numbers = [v for rows in content["results"].values() for row in rows.values() for v in row.values()]
         if not all(map(is_number, numbers)):
             return None
