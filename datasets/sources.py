@@ -38,11 +38,10 @@ class Reading(NamedTuple):
 
         Raises:
             MissingFileError: if there is no such file or folder.
-            DataError: as `read_records`, or if a setting is none of those above.
+            DataError: as `read_records`.
         """
         if not source:
             return None
-        self._check()
         records = read_records(
             source, self.root, separator=self.separator, empty_is_unknown=self.empty_cell == "unknown"
         )
@@ -62,14 +61,6 @@ class Reading(NamedTuple):
             if optional:
                 return None
             raise
-
-    def _check(self) -> None:
-        for key, value, choices in (
-            ("EMPTY_CELL", self.empty_cell, ("absent", "unknown")),
-            ("UNKNOWN", self.unknown, ("keep", "absent")),
-        ):
-            if value not in choices:
-                raise DataError(f"DATASETS.{key} is {value!r}; it has to be {' or '.join(choices)}")
 
     def _with_images(self, records: Records) -> Records:
         """The records whose image is there, if the others may be left out."""

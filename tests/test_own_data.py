@@ -249,12 +249,6 @@ def test_dual_coop_trains_on_labels_that_are_not_known(partly_known, train_scrip
     assert all(line["loss_asl"] > 0 for line in lines if line["kind"] == "train")
 
 
-@pytest.mark.parametrize("key", ["EMPTY_CELL", "UNKNOWN"])
-def test_other_words_for_what_is_not_known_are_refused(partly_known, train_script, key):
-    with pytest.raises(DataError, match=f"DATASETS.{key} is 'perhaps'; it has to be"):
-        train_script.train(partly_known(f"DATASETS.{key}", "perhaps"), None)
-
-
 def test_missing_images_stop_a_training_or_are_left_out_and_counted(partly_known, train_script, tmp_path, capsys):
     (tmp_path / "pictures" / "5.png").unlink()
     whole = ("DATASETS.TRAIN", "whole.csv")

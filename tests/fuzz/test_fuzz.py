@@ -92,7 +92,15 @@ def weights(path):
     return read_weights(path, {})
 
 
-def archive_of(part):
+def is_pickle(name):
+    return name.endswith("/data.pkl")
+
+
+def is_source(name):
+    return "/code/" in name and name.endswith(".py")
+
+
+def archive_of(is_part):
     """A reader of an archive of TorchScript with a file as one of its parts, past all checksums."""
 
     def read(path):
@@ -102,17 +110,17 @@ def archive_of(part):
             parts = {name: archive.read(name) for name in archive.namelist()}
         with zipfile.ZipFile(whole, "w") as archive:
             for name, content in parts.items():
-                archive.writestr(name, path.read_bytes() if name.endswith(part) else content)
+                archive.writestr(name, path.read_bytes() if is_part(name) else content)
         return read_weights(whole, {})
 
     return read
 
 
-def part_of_archive(part):
+def part_of_archive(is_part):
     def write(path):
         scripted(path)
         with zipfile.ZipFile(path) as archive:
-            content = next(archive.read(name) for name in archive.namelist() if name.endswith(part))
+            content = next(archive.read(name) for name in archive.namelist() if is_part(name))
         path.write_bytes(content)
 
     return write
@@ -143,8 +151,8 @@ READERS = {
     "weights in safetensors": ("a.safetensors", lambda p: save_file({"a": torch.ones(3)}, p), weights),
     "weights of torch": ("a.pt", lambda path: torch.save({"a": torch.ones(3)}, path), weights),
     "weights in TorchScript": ("a.pt", scripted, weights),
-    "the pickle in TorchScript": ("data.pkl", part_of_archive("/data.pkl"), archive_of("/data.pkl")),
-    "the source in TorchScript": ("linear.py", part_of_archive("/linear.py"), archive_of("/linear.py")),
+    "the pickle in TorchScript": ("data.pkl", part_of_archive(is_pickle), archive_of(is_pickle)),
+    "the source in TorchScript": ("part.py", part_of_archive(is_source), archive_of(is_source)),
     "a checkpoint": ("checkpoint.pth", None, load_state),
     "scores": ("a.npz", scores, read_scores),
     "a parity file": ("a.npz", scores, check_parity.read),
