@@ -69,15 +69,22 @@ def run(main: Callable[[], int | None]) -> int:
             raise
         return _ended(2, f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror}")
     except RuntimeError as error:
-        if str(error).startswith("DataLoader worker"):
-            return _ended(
-                2, f"error: {error} Perhaps the memory was full: fewer DATALOADER.NUM_WORKERS take less of it"
-            )
-        if any(words in str(error) for words in OUT_OF_MEMORY):
-            return _ended(2, f"error: {error}; smaller batches or images take less memory")
-        raise
+        if (ended := _of_runtime(error)) is None:
+            raise
+        return _ended(*ended)
     except MemoryError:
         return _ended(2, "error: the memory is full; smaller batches or images take less of it")
+
+
+def _of_runtime(error: RuntimeError) -> tuple[int, str] | None:
+    """Code and line for errors of torch that are the user's to mend; None for others."""
+    if isinstance(error.__context__, KeyboardInterrupt):  # torch.save, interrupted, says something else
+        return 130, "interrupted"
+    if str(error).startswith("DataLoader worker"):
+        return 2, f"error: {error} Perhaps the memory was full: fewer DATALOADER.NUM_WORKERS take less of it"
+    if any(words in str(error) for words in OUT_OF_MEMORY):
+        return 2, f"error: {error}; smaller batches or images take less memory"
+    return None
 
 
 def _ended(code: int, line: str) -> int:

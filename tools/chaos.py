@@ -188,13 +188,18 @@ def _attempt(output: Path, keys: Sequence[str], shot: tuple[float, signal.Signal
 def _train(output: Path, keys: Sequence[str]) -> None:
     """The forked process: trains, with what it says in a file, and ends."""
     code = 1
-    try:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def run() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        cfg = load_config(ROOT / "configs" / "tiny.yml", [*COMMON, *keys, "OUTPUT_DIR", str(output)])
+        train.train(cfg, "auto")
+
+    try:
         with open(output / "log.txt", "a", encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            cfg = load_config(ROOT / "configs" / "tiny.yml", [*COMMON, *keys, "OUTPUT_DIR", str(output)])
-            code = cli.run(lambda: train.train(cfg, "auto"))
+            code = cli.run(run)
     except BaseException:  # noqa: BLE001 - whatever it is, it must not get into the parent's code
         traceback.print_exc()
     finally:

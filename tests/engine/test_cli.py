@@ -151,3 +151,14 @@ def test_configurations_are_kept_in_their_order():
     found = arguments("--config_file", "a.yml", "WANDB", "true", "--config_file", "b.yml")
     assert (found.config_file, found.opts) == (["a.yml", "b.yml"], ["WANDB", "true"])
     assert arguments().config_file is None
+
+
+def test_an_interrupt_that_torch_covers_up_exits_with_130(capsys):
+    def fails():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 28288 vs 28180")
+
+    assert cli.run(fails) == 130
+    assert capsys.readouterr().err == "interrupted\n"
