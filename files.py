@@ -1,12 +1,16 @@
-"""Reading files that users name: regular ones, since a pipe may never end and a device may fill the memory."""
+"""Reading files that users name: regular ones, since a pipe may never end and a device may fill the memory.
+
+And what decides whether a file can be read or written at all: checksums of archives, texts that no encoding has.
+"""
 
 import errno
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["open_regular", "read_bytes", "read_text"]
+__all__ = ["damaged_part", "is_writable", "open_regular", "read_bytes", "read_text"]
 
 
 def open_regular(path: str | os.PathLike[str], mode: str = "rb", **how: Any) -> Any:
@@ -36,6 +40,21 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
     """The text of a regular file; raises OSError as `open_regular`, and UnicodeDecodeError."""
     with open_regular(path, "r", encoding=encoding) as file:
         return file.read()
+
+
+def damaged_part(path: str | os.PathLike[str]) -> str | None:
+    """The first part of a zip archive with a wrong checksum, which torch.load leaves out; None if all are right.
+
+    Raises:
+        zipfile.BadZipFile: if it is no zip archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def is_writable(text: str) -> bool:
+    """Whether a text can stand in a file: without halves of characters (lone surrogates), as JSON and YAML may give."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _regular(path: str, flags: int) -> int:

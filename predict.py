@@ -195,7 +195,7 @@ def main() -> int:
             raise PredictError("--search needs --index DIR, made by tools/index_images.py")
         return predict(args)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        cli.give_up_stdout()
         return 0
 
 

@@ -11,7 +11,7 @@ import math
 import pickletools
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -86,8 +86,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """
     with zipfile.ZipFile(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
-        little = f"{root}byteorder" not in archive.namelist() or archive.read(f"{root}byteorder") == b"little"
-        if not little:
+        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
             raise ArchiveError("it was written on a machine of another byte order")
         kept: dict[_Memory, Tensor] = {}
 
@@ -106,7 +105,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         model = _Reader(storage).read(archive.read(pickled))
         if not isinstance(model, _Module):
             raise ArchiveError("it holds no module")
-        return _registered(model, _classes(archive, f"{root}code/"))
+        return _registered(model, _classes(archive, code, f"{root}code/"))
 
 
 def _elements(content: bytes, dtype: torch.dtype) -> Tensor:
@@ -185,8 +184,7 @@ class _Reader:
         self.stack.append(_tensor(arguments, self.storage) if function == REBUILT else None)
 
 
-Step = Callable[[_Reader, Any], None]
-FOLLOWED: dict[str, Step] = {  # what TorchScript writes; everything else is refused
+FOLLOWED: dict[str, Callable[[_Reader, Any], None]] = {  # what TorchScript writes; everything else is refused
     "PROTO": lambda reader, _: None,  # noqa: ARG005
     "NONE": lambda reader, _: reader.push(None),
     "NEWTRUE": lambda reader, _: reader.push(True),
@@ -231,9 +229,8 @@ def _memory(named: Any) -> _Memory:
 def _tensor(arguments: tuple[Any, ...], storage: Callable[[_Memory], Tensor]) -> Tensor:
     """A tensor of its own memory."""
     stored, offset, size, stride = arguments[:4]
-    if len(_as(tuple, size)) != len(_as(tuple, stride)) or len(size) > MOST_DIMENSIONS:
-        raise ArchiveError("it holds a tensor of an impossible shape")
-    if not all(0 <= _as(int, number) < 2**63 for number in (offset, *size, *stride)):
+    fits = len(_as(tuple, size)) == len(_as(tuple, stride)) <= MOST_DIMENSIONS
+    if not fits or not all(0 <= _as(int, number) < 2**63 for number in (offset, *size, *stride)):
         raise ArchiveError("it holds a tensor of an impossible shape")
     memory = storage(_as(_Memory, stored))
     if math.prod(size) > memory.numel():  # strides of 0 could make it as large as it likes
@@ -241,15 +238,14 @@ def _tensor(arguments: tuple[Any, ...], storage: Callable[[_Memory], Tensor]) ->
     return memory.as_strided(size, stride, offset)  # no copy: a small pickle can name large memory often
 
 
-def _classes(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]]:
+def _classes(archive: zipfile.ZipFile, code: Sequence[zipfile.ZipInfo], root: str) -> dict[str, set[str]]:
     """The names of parameters and buffers by class, such as "__torch__.torch.nn.modules.linear Linear"."""
     found = {}
-    for path in archive.namelist():
-        if path.startswith(root) and path.endswith(".py"):
-            module = path.removeprefix(root).removesuffix(".py").replace("/", ".")
-            for match in CLASS.finditer(archive.read(path).decode(errors="replace")):
-                lists = [names for line in match[2].splitlines() if (names := REGISTERED.fullmatch(line))]
-                found[f"{module} {match[1]}"] = {name for one in lists for name in re.findall(r'"([^"]+)"', one[1])}
+    for part in (part for part in code if part.filename.endswith(".py")):
+        module = part.filename.removeprefix(root).removesuffix(".py").replace("/", ".")
+        for match in CLASS.finditer(archive.read(part).decode(errors="replace")):
+            lists = [names for line in match[2].splitlines() if (names := REGISTERED.fullmatch(line))]
+            found[f"{module} {match[1]}"] = {name for one in lists for name in re.findall(r'"([^"]+)"', one[1])}
     return found
 
 

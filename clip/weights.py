@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from clip.torchscript import is_torchscript, read_torchscript
 from errors import UserError
+from files import damaged_part
 
 __all__ = [
     "Weights",
@@ -67,9 +68,8 @@ def read_weights(path: Path, published: Mapping[str, str]) -> Weights:
     """
     download = f"; download {published[path.name]} again" if path.name in published else ""
     try:
-        if is_torchscript(path):
-            _check_published(path, published)
-        _require_intact(path)
+        if not _is_as_published(path, published):
+            _require_intact(path)
         content = _read(path)
     except WeightsError:
         raise
@@ -154,20 +154,20 @@ def _read(path: Path) -> Any:
 
 
 def _require_intact(path: Path) -> None:
-    """Compares the checksums of a zip archive, which torch.load leaves out."""
+    """Compares the checksums of a file that is a zip archive."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         if sum(part.file_size for part in archive.infolist()) > UNPACKED * path.stat().st_size:
             raise WeightsError(f"{path} unpacks to more than {UNPACKED} times its size, which no weights do")
-        damaged = archive.testzip()
-    if damaged is not None:
+    if (damaged := damaged_part(path)) is not None:
         raise WeightsError(f"{path} is damaged: the checksum of {damaged} is wrong; get it again")
 
 
-def _check_published(path: Path, published: Mapping[str, str]) -> None:
-    if path.name not in published:
-        return
+def _is_as_published(path: Path, published: Mapping[str, str]) -> bool:
+    """Whether an archive is what OpenAI published under its name; WeightsError if it has the name alone."""
+    if path.name not in published or not is_torchscript(path):
+        return False
     url = published[path.name]
     expected = url.split("/")[-2]
     with path.open("rb") as file:
@@ -177,6 +177,7 @@ def _check_published(path: Path, published: Mapping[str, str]) -> None:
             f"{path} is not the file that OpenAI published (SHA-256 {digest[:12]}... instead of {expected[:12]}...): "
             f"truncated or altered; download {url} again"
         )
+    return True
 
 
 def _unwrap(content: Any) -> dict[str, Any]:

@@ -97,10 +97,8 @@ def _set(cfg: CfgNode, key: str, value: object) -> None:
     _require_known(key)
     default = default_of(_C, key)
     if isinstance(default, str):  # yacs would evaluate a text, and take "{}" for a dictionary
-        *sections, name = key.split(".")
-        node = cfg
-        for section in sections:
-            node = node[section]
+        section, _, name = key.rpartition(".")
+        node: Any = default_of(cfg, section) if section else cfg
         node[name] = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     else:
         cfg.merge_from_list([key, typed(key, value, default)])

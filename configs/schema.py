@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from files import is_writable
+
 __all__ = ["SCHEMA", "Rule", "violation"]
 
 LONGEST = 4096  # characters of a text, as of a path on most systems
@@ -78,7 +80,7 @@ def or_auto(rule: Rule, auto: float) -> Rule:
 def _is_text(value: Any) -> bool:
     if not isinstance(value, str) or len(value) > LONGEST or "\0" in value:
         return False
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)  # halves of a character, which no file can hold
+    return is_writable(value)
 
 
 def _is_path(value: Any) -> bool:
@@ -96,7 +98,7 @@ def _is_blocks(value: Any) -> bool:
 
 TRUTH = Rule(lambda value: isinstance(value, bool), "True or False")
 TEXT = Rule(_is_text, f"a text of at most {LONGEST} characters, without NUL and halves of characters")
-PATH = Rule(_is_path, "a path of at most 4096 characters, where it begins with ~ of a user that there is")
+PATH = Rule(_is_path, f"a path of at most {LONGEST} characters, where it begins with ~ of a user that there is")
 TEXTS = Rule(lambda v: isinstance(v, tuple | list) and all(map(_is_text, v)), "texts, such as ('cat', 'dog')")
 TEMPLATE = Rule(_is_template, "a text with one {} for the label")
 BLOCKS = Rule(_is_blocks, "first n, last n, all, none, or the indices of blocks, such as (10, 11)")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from errors import UserError
+from files import is_writable
 
 __all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "first_few", "notes_of"]
 
@@ -125,7 +126,7 @@ def _ordered(names: Sequence[Any], source: str) -> dict[str, None]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{source}: classes[{i}] is {name!r}, not a name")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
+        if not is_writable(name):
             raise DataError(f"{source}: classes[{i}]: {name!r} holds half of a character, which no file can hold")
         name = unicodedata.normalize("NFC", name)
         if name in classes:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.atomic import WriteError, atomic_write
 from errors import UserError
+from files import damaged_part
 
 __all__ = ["CheckpointError", "load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
@@ -101,8 +102,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 def _require_intact(path: str | Path) -> None:
     """Compares the checksums of all parts, which torch.load leaves out."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        damaged = damaged_part(path)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint; take an earlier one") from error
     if damaged is not None:

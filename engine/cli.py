@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from engine.signals import Terminated
 from errors import UserError
 
-__all__ = ["add_configuration", "add_overrides", "parser", "read", "run"]
+__all__ = ["add_configuration", "add_overrides", "give_up_stdout", "parser", "read", "run"]
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as torch says it of GPUs and of processors
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
@@ -94,8 +94,13 @@ def _ended(code: int, line: str) -> int:
         sys.stdout.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
     return code
+
+
+def give_up_stdout() -> None:
+    """What is still to be written to stdout, which nobody reads or no disk holds, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:  # noqa: ARG001, ANN001

@@ -8,11 +8,10 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs import ConfigError, flat, load_config, restore_config
+from configs import ConfigError, flat, restore_config
 from configs.schema import violation
 from engine.atomic import make_folder
 from tools.compare import is_number
@@ -86,11 +85,6 @@ def exclusive(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-@cache
-def _defaults() -> dict[str, Any]:
-    return flat(load_config())
-
-
 def _results(path: Path) -> dict[str, Any] | None:
     """The content of a results.json of a test, None where it is something else or damaged."""
     try:
@@ -98,7 +92,7 @@ def _results(path: Path) -> dict[str, Any] | None:
         about = content["about"]
         _ = [about[key] for key in ("date", "lists", "labels", "environment")]
         _ = [about["config"][key] for key in ("SOLVER.SELECT", "SOLVER.PATIENCE", "SOLVER.MAX_EPOCHS")]
-        if not isinstance(about["date"], str) or violation(_defaults() | about["config"]):
+        if not isinstance(about["date"], str) or violation(about["config"]):
             return None
         if about["checkpoint"] is not None and not isinstance(about["checkpoint"]["epoch"], int):
             return None
