@@ -26,6 +26,7 @@ from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
 from model import UNTRAINED, build_method, build_zero_shot, load_towers
+from parallel import connect, is_first, joined, rank, world_size
 
 
 def checkpoint_path(cfg: CfgNode) -> Path:
@@ -83,11 +84,12 @@ def test(cfg: CfgNode) -> None:
     """Prints the table of results, and writes it and, if asked for, the raw scores."""
     path = checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None
     state = None if path is None else load_state(path)
+    device = resolve_device(cfg.DEVICE)
+    connect(device)
     splits = build_splits(cfg, train_needed=False, trained_on=() if state is None else state.seen)
     print(splits)
-    data = build_test(cfg, cfg.TEST.SPLIT, splits)
+    data = build_test(cfg, cfg.TEST.SPLIT, splits, share=(rank(), world_size()))
     vocabulary, protocols = data.vocabulary, evaluated(cfg, data)
-    device = resolve_device(cfg.DEVICE)
     if path is None or state is None:
         rows = untrained_rows(cfg, splits, device)
     else:
@@ -107,6 +109,8 @@ def test(cfg: CfgNode) -> None:
         rows, protocols, device=device, autocast=autocast_dtype(cfg.TEST.AMP, device),
         keep=keep if cfg.TEST.SAVE_SCORES else None,
     )  # fmt: skip
+    if not is_first():
+        return
     checkpoint = None if path is None or state is None else {
         **file_identity(path), "method": state.method, "epoch": state.epoch, "batch": state.batch, "step": state.step
     }  # fmt: skip
@@ -135,7 +139,8 @@ def main() -> None:
     cli.add_configuration(parser)
     cli.add_overrides(parser, "TEST.WEIGHT FILE")
     args = cli.read(parser)
-    test(load_config(args.config_file, args.opts))
+    with joined():
+        test(load_config(args.config_file, args.opts))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 Every run gets a folder of its own in OUTPUT_DIR: config.yml, environment.json, log.jsonl, checkpoint.pth and the
 results of each evaluation. `--resume auto` goes on with the newest run in OUTPUT_DIR. SIGTERM saves and ends, SIGUSR1
-saves and goes on.
+saves and goes on. `torchrun --nproc_per_node 4 train.py ...` trains on several GPUs, docs/scaling.md.
 """
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from engine.checkpoint import CheckpointError, random_state, set_random_state
 from engine.claim import claimed
 from engine.ema import Ema, decay_over
 from engine.evaluate import behind, evaluate, find, rows_of
-from engine.log import RunLog
+from engine.log import NoLog, RunLog
 from engine.optim import optimizers, set_rates
 from engine.provenance import provenance
 from engine.results import format_table, write_results
@@ -31,6 +32,7 @@ from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
+from parallel import any_of_all, connect, from_first, is_first, joined, rank, world_size
 from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
 from tagging.portable import parts_of
@@ -50,8 +52,10 @@ class Run:
 
     def __init__(self, cfg: CfgNode) -> None:
         self.device = resolve_device(cfg.DEVICE)
+        connect(self.device)
+        share = rank(), world_size()
         self.splits = build_splits(cfg)
-        self.vocabulary, self.loader = build_train(cfg, self.splits)
+        self.vocabulary, self.loader = build_train(cfg, self.splits, share=share)
         self.split = "test" if self.splits.val is None else "val"
         chosen = {
             "SELECT best": cfg.SOLVER.SELECT == "best",
@@ -61,7 +65,7 @@ class Run:
         if self.split == "test" and not too_few:
             for setting in (name for name, is_set in chosen.items() if is_set):
                 raise ConfigError(f"SOLVER.{setting} needs validation images: set DATASETS.VAL or VAL_FRACTION")
-        self.protocols = evaluated(cfg, build_test(cfg, self.split, self.splits))
+        self.protocols = evaluated(cfg, build_test(cfg, self.split, self.splits, share=share))
         if self.protocols[-1].name != "GZSL" and any(chosen.values()):
             raise ConfigError("SOLVER.SELECT best and SOLVER.PATIENCE go by GZSL, which TEST.PROTOCOLS leaves out")
 
@@ -102,7 +106,7 @@ class Run:
         self.best, self.best_epoch = -1.0, 0  # highest validation mAP of GZSL
         self.shortfall = ""  # where what will be tested is below zero-shot CLIP
 
-    def train(self, cfg: CfgNode, folder: Path, log: RunLog, asked: Requests) -> None:
+    def train(self, cfg: CfgNode, folder: Path, log: RunLog | NoLog, asked: Requests) -> None:
         """Trains what is left, evaluating and saving as it goes, and when it is asked to."""
         trainer = Trainer(
             model=self.model, names=self.vocabulary.seen, optimizers=self.optimizers,
@@ -115,6 +119,7 @@ class Run:
 
         def after_step(done: int) -> None:
             self.batch, self.step = done, trainer.step
+            asked.agree()
             if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
                 self.save(folder / CHECKPOINT)
             self.save_where_asked(folder, asked)
@@ -141,8 +146,10 @@ class Run:
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
 
-    def calibrate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
+    def calibrate(self, cfg: CfgNode, folder: Path, log: RunLog | NoLog) -> None:
         """Fits probabilities on the validation images, if there are any, and adds them to the checkpoint."""
+        if not is_first():
+            return
         path = folder / (BEST if (folder / BEST).is_file() else CHECKPOINT)
         state = load_state(path)
         if self.split != "val" or state.calibration is not None or not isinstance(self.model, RAM):
@@ -166,6 +173,7 @@ class Run:
         if asked.save or asked.end:
             asked.save = False
             self.save(folder / CHECKPOINT)
+            any_of_all([])  # a process that ends sooner would take along the one that writes
         asked.obey()
 
     def is_done(self, cfg: CfgNode) -> bool:
@@ -177,7 +185,7 @@ class Run:
         evaluated = (self.epoch - 1) // cfg.SOLVER.EVAL_PERIOD * cfg.SOLVER.EVAL_PERIOD
         return 0 < cfg.SOLVER.PATIENCE <= evaluated - self.best_epoch and self.best_epoch > 0
 
-    def evaluate(self, cfg: CfgNode, folder: Path, log: RunLog) -> None:
+    def evaluate(self, cfg: CfgNode, folder: Path, log: RunLog | NoLog) -> None:
         """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
         self.model.eval()
         rows = rows_of(self.zero_shot, self.model, ema=self.ema)
@@ -187,8 +195,9 @@ class Run:
             config=flat(cfg), checkpoint={"run": folder.name, "epoch": self.epoch, "step": self.step},
             lists=identities(self.protocols), seen=self.vocabulary.seen, unseen=self.vocabulary.unseen,
         )  # fmt: skip
-        write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
-        log.results(self.split, results, epoch=self.epoch, step=self.step)
+        if is_first():
+            write_results(folder / self.split / f"epoch-{self.epoch}", results, about)
+            log.results(self.split, results, epoch=self.epoch, step=self.step)
         reached = find(results, rows[-1].name, self.protocols[-1].name)["mAP"]
         risen = self.split == "val" and reached > self.best
         if risen:
@@ -199,7 +208,9 @@ class Run:
             self.shortfall = behind(results, rows[-1].name, rows[0].name)
 
     def save(self, path: Path) -> None:
-        """Writes what was trained and where the run stands; no frozen weights."""
+        """Writes what was trained and where the run stands; no frozen weights. All processes hold the same."""
+        if not is_first():
+            return
         state = TrainingState(
             method=self.method,
             model=self.model.trained_state(),
@@ -229,7 +240,7 @@ class Run:
         """
         files = [place / BEST, place / CHECKPOINT] if place.is_dir() else [place]
         path = next((file for file in files if file.is_file()), files[-1])
-        state = load_state(path)
+        state = from_first(lambda: load_state(path))
         if state.clip != self.clip:
             raise CheckpointError(f"SOLVER.INIT {path} was trained with the CLIP {state.clip}, here it is {self.clip}")
         try:
@@ -245,7 +256,7 @@ class Run:
         Raises:
             CheckpointError: if it belongs to another configuration, vocabulary or CLIP.
         """
-        state = load_state(path)
+        state = from_first(lambda: load_state(path))
         if state.clip != self.clip:
             raise CheckpointError(f"{path} was trained with the CLIP {state.clip}, here it is {self.clip}")
         if differing := set(state.seen) ^ set(self.vocabulary.seen):
@@ -296,30 +307,36 @@ def resumable(output_dir: str, resume: str) -> Path | None:
     return None
 
 
+def opened_log(cfg: CfgNode, folder: Path, resumed: tuple[int, int] | None) -> AbstractContextManager[RunLog | NoLog]:
+    """The log of the run, which the first process writes."""
+    if not is_first():
+        return nullcontext(NoLog())
+    return RunLog(
+        folder, resumed=resumed, wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
+        wandb_group=cfg.DATASETS.NAMES, wandb_job=cfg.MODEL.METHOD,
+        wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
+    )  # fmt: skip
+
+
 def train(cfg: CfgNode, resume: str | None) -> None:
     """One run from its first or its interrupted step to its last."""
     with requests() as asked:
         run = Run(cfg)
         print(run.splits)
-        found = resumable(cfg.OUTPUT_DIR, resume) if resume else None
+        found = from_first(lambda: resumable(cfg.OUTPUT_DIR, resume) if resume else None)
         if found is None and cfg.SOLVER.INIT:
             run.begin_with(Path(cfg.SOLVER.INIT))
-        folder = found or new_run(cfg.OUTPUT_DIR)
-        with claimed(folder):
-            if found is None:
+        folder = from_first(lambda: found or new_run(cfg.OUTPUT_DIR))
+        with claimed(folder) if is_first() else nullcontext():
+            if found is not None:
+                run.restore(folder / CHECKPOINT)
+            elif is_first():
                 with atomic_write(folder / CONFIG, "w") as file:
                     file.write(run.config)
                 write_environment(folder)
-            else:
-                run.restore(folder / CHECKPOINT)
             if run.is_done(cfg):
                 print(f"{folder} is done: {run.epoch - 1} epochs are trained")
-            with RunLog(
-                folder, resumed=None if found is None else (run.epoch, run.step),
-                wandb_project=cfg.WANDB_PROJ if cfg.WANDB else None, wandb_config=flat(cfg),
-                wandb_group=cfg.DATASETS.NAMES, wandb_job=cfg.MODEL.METHOD,
-                wandb_tags=(cfg.DATASETS.NAMES, cfg.MODEL.METHOD, f"seed-{cfg.SOLVER.SEED}"),
-            ) as log:  # fmt: skip
+            with opened_log(cfg, folder, None if found is None else (run.epoch, run.step)) as log:
                 run.train(cfg, folder, log, asked)
     print(f"\nrun: {folder}")
 
@@ -331,7 +348,8 @@ def main() -> None:
     parser.add_argument("--resume", nargs="?", const="auto", metavar="auto|RUN", help="go on with a killed run")
     cli.add_overrides(parser, "SOLVER.SEED 1")
     args = cli.read(parser)
-    train(load_config(args.config_file, args.opts), args.resume)
+    with joined():
+        train(load_config(args.config_file, args.opts), args.resume)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.image import TrunkFeatures
+from parallel import BatchNorm2d
 
 __all__ = ["LadderLocalAdapter", "TextGuidedSelection"]
 
@@ -30,9 +31,9 @@ class TextGuidedSelection(nn.Module):
     def __init__(self, width: int, joint_width: int, *, mask_kernel: int) -> None:
         super().__init__()
         self.conv1x1 = nn.Conv2d(width, joint_width, 1, bias=False)
-        self.bn1x1 = nn.BatchNorm2d(joint_width)
+        self.bn1x1 = BatchNorm2d(joint_width)
         self.conv3x3 = nn.Conv2d(width, joint_width, 3, padding=1, bias=False)
-        self.bn3x3 = nn.BatchNorm2d(joint_width)
+        self.bn3x3 = BatchNorm2d(joint_width)
         self.norm_query1x1 = nn.LayerNorm(joint_width)
         self.norm_query3x3 = nn.LayerNorm(joint_width)
         self.norm_text = nn.LayerNorm(joint_width)

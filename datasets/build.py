@@ -103,18 +103,19 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequenc
     return splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
 
 
-def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
+def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int, int] = (0, 1)) -> TrainData:
     """Training images with their seen labels; images without any stay in and contribute negatives.
 
     Args:
         cfg: the configuration.
         splits: what `build_splits` gave; None: it is called.
+        share: which of how many processes this is, each of which gets a part of every batch.
 
     Raises:
         DataError: in one line that names the file or the key.
     """
     from datasets.images import require_images
-    from datasets.loader import MultiLabelDataset, train_loader
+    from datasets.loader import MultiLabelDataset, Share, train_loader
     from datasets.transforms import train_transform
 
     folder = image_folder(cfg)
@@ -155,11 +156,12 @@ def build_train(cfg: CfgNode, splits: Splits | None = None) -> TrainData:
         cfg.DATALOADER.NUM_WORKERS,
         seed=cfg.SOLVER.SEED,
         reshuffle=cfg.DATALOADER.RESHUFFLE,
+        share=Share(*share),
     )
     return TrainData(splits.vocabulary, loader)
 
 
-def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestData:
+def build_test(cfg: CfgNode, split: str, splits: Splits | None = None, *, share: tuple[int, int] = (0, 1)) -> TestData:
     """Images of a split under both protocols.
 
     The images of ZSL are those of DATASETS.TEST_ZSL for "test" if it is set, else those of the split with an
@@ -170,12 +172,13 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
         cfg: the configuration.
         split: "test" or "val".
         splits: what `build_splits` gave; None: it is called.
+        share: which of how many processes this is, which take batches in turn.
 
     Raises:
         DataError: in one line that names the file or the key.
     """
     from datasets.images import require_images
-    from datasets.loader import MultiLabelDataset, test_loader
+    from datasets.loader import MultiLabelDataset, Share, test_loader
     from datasets.records import DataError
     from datasets.splits import restrict
     from datasets.transforms import test_transform
@@ -210,7 +213,8 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None) -> TestDa
             rotate=cfg.INPUT.EXIF_ROTATION,
             most_pixels=cfg.INPUT.MAX_PIXELS,
         )
-        return Protocol(name, names, test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
+        loader = test_loader(dataset, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS, Share(*share))
+        return Protocol(name, names, loader)
 
     # A test file without an image for the unseen labels is a mistake; of images that were cut off it may happen.
     has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)

@@ -17,7 +17,10 @@ from torch.utils.data import DataLoader, Sampler
 from datasets.dataset import MultiLabelDataset, Sample, Unreadable
 from datasets.records import DataError
 
-__all__ = ["Batch", "EpochSampler", "Loader", "MultiLabelDataset", "TrainLoader", "test_loader", "train_loader"]
+__all__ = [
+    "WHOLE", "Batch", "EpochSampler", "Loader", "MultiLabelDataset", "Share", "TrainLoader", "test_loader",
+    "train_loader",
+]  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -33,6 +36,16 @@ class Batch(NamedTuple):
     paths: list[str]
     indices: Tensor
     known: Tensor | None = None
+
+
+class Share(NamedTuple):
+    """The part of the work of one of several processes."""
+
+    rank: int  # which process this is, from 0
+    world_size: int  # how many there are
+
+
+WHOLE = Share(0, 1)
 
 
 class Collated(NamedTuple):
@@ -54,9 +67,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         batch_size: images per batch.
         seed: of the order.
         reshuffle: False for the order of epoch 0 in every epoch, as in the release.
+        share: of every batch, consecutive images; shares differ by one image where they cannot be equal.
     """
 
-    def __init__(self, size: int, batch_size: int, *, seed: int, reshuffle: bool) -> None:
+    def __init__(self, size: int, batch_size: int, *, seed: int, reshuffle: bool, share: Share = WHOLE) -> None:
+        self.begin, self.end = (batch_size * i // share.world_size for i in (share.rank, share.rank + 1))
         self.size, self.batch_size, self.seed, self.reshuffle = size, batch_size, seed, reshuffle
         self.epoch, self.first_batch = 0, 0
 
@@ -67,7 +82,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch if self.reshuffle else 0)).permutation(self.size)
         for batch in range(self.first_batch, self.size // self.batch_size):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            chosen = order[batch * self.batch_size :][self.begin : self.end]
             yield [(self.epoch, int(index)) for index in chosen]
 
 
@@ -100,7 +115,7 @@ class Loader:
             self.truncated += truncated
             if batch is not None:
                 yield batch
-        if len(self.skipped) == len(self.dataset):
+        if len(self.skipped) == len(self.dataset):  # one of several processes has its share only
             raise DataError(f"none of the {len(self.skipped)} images can be read; {unreadable[0].message}")
 
 
@@ -117,19 +132,21 @@ class TrainLoader(Loader):
 
 
 def train_loader(
-    dataset: MultiLabelDataset, batch_size: int, workers: int, *, seed: int, reshuffle: bool
+    dataset: MultiLabelDataset, batch_size: int, workers: int, *, seed: int, reshuffle: bool, share: Share = WHOLE
 ) -> TrainLoader:
-    """Shuffled batches, all of the same size; see `EpochSampler`.
+    """Shuffled batches, all of the same size, or a share of each; see `EpochSampler`.
 
     Args:
         dataset: made with a seed.
-        batch_size: images per batch.
+        batch_size: images per batch, of all processes together.
         workers: processes, 0 for none; capped at the number of processor cores.
         seed: of the order, not negative.
         reshuffle: whether each epoch has an order of its own.
+        share: of this process.
 
     Raises:
-        DataError: if there are fewer images than one batch takes, or an argument is out of range.
+        DataError: if there are fewer images than one batch takes, or processes than images of a batch, or an argument
+            is out of range.
     """
     if batch_size < 1:
         raise DataError(f"SOLVER.IMS_PER_BATCH is {batch_size}; it has to be 1 or more")
@@ -140,18 +157,24 @@ def train_loader(
             f"{dataset.records.source}: {len(dataset)} training images are fewer than one batch; "
             f"SOLVER.IMS_PER_BATCH is {batch_size}"
         )
-    sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle)
+    if batch_size < share.world_size:
+        raise DataError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}, which leaves some of {share.world_size} processes without an "
+            "image: it is the batch of all of them together"
+        )
+    sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle, share=share)
     batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0)
     return TrainLoader(dataset, batches, sampler)
 
 
-def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int) -> Loader:
-    """All images once, in the order of the records; the last batch may be smaller.
+def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int, share: Share = WHOLE) -> Loader:  # noqa: PT028 - no test
+    """All images once, in the order of the records; the last batch may be smaller. Processes take batches in turn.
 
     Args:
         dataset: with a transform that is not random.
         batch_size: images per batch.
         workers: processes, 0 for none; capped at the number of processor cores.
+        share: of this process; its batches are those that one process would have.
 
     Raises:
         DataError: if there are no images, or an argument is out of range.
@@ -160,7 +183,9 @@ def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int) -> Lo
         raise DataError(f"TEST.IMS_PER_BATCH is {batch_size}; it has to be 1 or more")
     if not len(dataset):
         raise DataError(f"{dataset.records.source}: no image to evaluate has any of the {len(dataset.names)} labels")
-    return Loader(dataset, _batches(dataset, workers, batch_size=batch_size))
+    starts = range(share.rank * batch_size, len(dataset), share.world_size * batch_size)
+    mine = [range(start, min(start + batch_size, len(dataset))) for start in starts]
+    return Loader(dataset, _batches(dataset, workers, batch_sampler=mine))
 
 
 def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from engine.signals import Terminated
 from errors import UserError
+from parallel import is_first, tells_of_failure
 
 __all__ = ["add_configuration", "add_overrides", "give_up_stdout", "parser", "read", "run"]
 
@@ -89,7 +90,8 @@ def _of_runtime(error: RuntimeError) -> tuple[int, str] | None:
 
 def _ended(code: int, line: str) -> int:
     """The code, after one line on stderr. What could not be written to stdout is given up."""
-    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201
+    if tells_of_failure():
+        print(" ".join(line.split()), file=sys.stderr)  # noqa: T201
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -104,4 +106,5 @@ def give_up_stdout() -> None:
 
 
 def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:  # noqa: ARG001, ANN001
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+    if is_first():
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from engine.broken import warn_of_broken_images
 from engine.evaluators import TASKS, Evaluator
 from engine.results import Result
+from parallel import from_first, gathered, is_first, world_size
 
 __all__ = ["Row", "behind", "evaluate", "find", "rows_of", "run_methods"]
 
@@ -45,10 +46,13 @@ def run_methods(
     methods: Sequence[Row], protocol: Asked, *, device: torch.device, autocast: torch.dtype | None,
     progress_bar: bool = True,
 ) -> dict[str, Evaluator]:  # fmt: skip
-    """An evaluator of every method that has seen every image; labels are encoded and images read once."""
+    """An evaluator of every method that has seen every image; labels are encoded and images read once.
+
+    Each of several processes takes its share of the batches; the evaluators of the first have seen all of them then.
+    """
     labels: dict[str, Any] = {}
     evaluators = {method.name: TASKS[protocol.task](protocol.labels) for method in methods}
-    bar = tqdm(protocol.loader, protocol.name, disable=not progress_bar, unit="batch", leave=False)
+    bar = tqdm(protocol.loader, protocol.name, disable=not (progress_bar and is_first()), unit="batch", leave=False)
     with bar, torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         for batch in bar:
             pixels = batch.images.to(device, non_blocking=True)
@@ -59,6 +63,8 @@ def run_methods(
                     output = method.run(pixels, labels[method.name])
                 evaluators[method.name].add(output, batch)
     warn_of_broken_images(protocol.loader, protocol.name)
+    for evaluator in evaluators.values() if world_size() > 1 else ():
+        evaluator.merge((gathered(evaluator) or [])[1:])
     return evaluators
 
 
@@ -66,7 +72,7 @@ def evaluate(
     methods: Sequence[Row], protocols: Sequence[Asked], *, device: torch.device, autocast: torch.dtype | None,
     progress_bar: bool = True, keep: Callable[[str, str, Any], None] | None = None,
 ) -> list[Result]:  # fmt: skip
-    """The metrics of every method under every protocol, in their order, method by method.
+    """The metrics of every method under every protocol, in their order, method by method; the same in all processes.
 
     Args:
         methods: rows; modules behind them are in evaluation mode.
@@ -74,15 +80,15 @@ def evaluate(
         device: where images go.
         autocast: dtype of mixed precision; None for float32.
         progress_bar: shown on stderr.
-        keep: called with method, protocol and evaluator of each combination.
+        keep: called with method, protocol and evaluator of each combination, in the first process.
     """
     results = {}
     for protocol in protocols:
         evaluators = run_methods(methods, protocol, device=device, autocast=autocast, progress_bar=progress_bar)
         for name, evaluator in evaluators.items():
-            if keep is not None:
+            if keep is not None and is_first():
                 keep(name, protocol.name, evaluator)
-            results[name, protocol.name] = Result(name, protocol.name, evaluator.metrics(), protocol.labels)
+            results[name, protocol.name] = Result(name, protocol.name, from_first(evaluator.metrics), protocol.labels)
     return [results[method.name, protocol.name] for method in methods for protocol in protocols]
 
 

@@ -15,7 +15,7 @@ from engine.atomic import atomic_write
 from engine.dashboard import Dashboard, LogError
 from engine.results import Result
 
-__all__ = ["LogError", "RunLog"]
+__all__ = ["LogError", "NoLog", "RunLog"]
 
 
 class RunLog:
@@ -137,6 +137,21 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(failed=kind is not None)
+
+
+class NoLog:
+    """What all processes of a run but the first log: nothing."""
+
+    shows_pictures = False
+
+    def write(self, kind: str, **values: Any) -> None:
+        """As `RunLog.write`."""
+
+    def results(self, kind: str, results: Sequence[Result], **values: Any) -> None:
+        """As `RunLog.results`."""
+
+    def picture(self, name: str, image: Any) -> None:
+        """As `RunLog.picture`."""
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 from engine.atomic import atomic_write
 from errors import UserError
+from parallel import local_rank, world_size
 
 __all__ = [
     "DeviceError",
@@ -89,6 +90,7 @@ def environment(root: str | Path = PROJECT) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
+        "processes": world_size(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -110,11 +112,19 @@ def write_environment(folder: str | Path) -> None:
 def resolve_device(name: str) -> torch.device:
     """The device of a name: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:<index> or mps.
 
+    Of processes that torchrun started, auto and cuda give each a GPU of its own.
+
     Raises:
         DeviceError: if the name is none of these, or the hardware is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if (own := local_rank()) is not None and name.startswith("cuda"):
+        if name != "cuda":
+            raise DeviceError(f"{name} is one GPU, and every process of torchrun needs its own: choose auto or cpu")
+        if own >= torch.cuda.device_count():
+            raise DeviceError(f"process {own} of this machine has no GPU of {torch.cuda.device_count()}: start fewer")
+        name = f"cuda:{own}"
     match = re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", name)
     if match is None:
         raise DeviceError(f"unknown device {name!r}: auto, cpu, cuda, cuda:<index> or mps")

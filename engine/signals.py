@@ -2,11 +2,16 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from parallel import any_of_all, world_size
+
 __all__ = ["Requests", "Terminated", "requests"]
+
+ECHO = 5.0  # seconds in which a launcher passes SIGTERM on to processes that have it from the scheduler
 
 
 class Terminated(BaseException):
@@ -24,6 +29,7 @@ class Requests:
     def __init__(self) -> None:
         self.save = self.end = False
         self._waits = False
+        self._since = 0.0  # when the end was asked for
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -39,6 +45,12 @@ class Requests:
             self._waits = False
         self.obey()
 
+    def agree(self) -> None:
+        """Asks all processes what one of them was asked, at the same step."""
+        self.save, end = any_of_all([self.save, self.end])
+        if end:
+            self._ask_to_end()
+
     def obey(self) -> None:
         """Raises Terminated if SIGTERM came."""
         if self.end:
@@ -48,9 +60,14 @@ class Requests:
         self.save = True
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        again, self.end = self.end, True
+        again = self.end and not (world_size() > 1 and time.monotonic() - self._since < ECHO)
+        self._ask_to_end()
         if again or not self._waits:
             raise Terminated
+
+    def _ask_to_end(self) -> None:
+        if not self.end:
+            self.end, self._since = True, time.monotonic()
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
@@ -16,8 +17,13 @@ from engine.ema import Ema
 from engine.optim import Optimizers
 from engine.schedules import Period
 from errors import UserError
+from parallel import as_one, gathered, is_first, world_size
 
-__all__ = ["NonFiniteLossError", "Trainer"]
+__all__ = ["NonFiniteLossError", "SeparateLossError", "Trainer"]
+
+
+class SeparateLossError(UserError, ValueError):
+    """A loss that each process computes for its own images."""
 
 
 class NonFiniteLossError(UserError, ValueError):
@@ -26,6 +32,7 @@ class NonFiniteLossError(UserError, ValueError):
 
 NAMED = 3  # skipped steps of an epoch that are named one by one
 WAY_OUT = "begin a new run with lower learning rates, or with SOLVER.AMP off"
+SUMMED, HIGHEST = ("images_per_second",), ("peak_memory_gb",)  # of several processes; of the rest the mean is logged
 STUCK = 100  # skipped steps in a row after which a training will not recover
 
 
@@ -55,7 +62,8 @@ class Trainer:
         scaler: of the loss, disabled where the precision needs none.
         device: where batches go.
         autocast: dtype of mixed precision; None for float32 throughout.
-        log: called with the values of a log line every `log_period` steps and at the end of an epoch.
+        log: called with the values of a log line every `log_period` steps and at the end of an epoch, in the first of
+            several processes.
         log_period: in steps.
         skip_nonfinite: leave out a batch whose loss is NaN or infinite, as loss scaling does in the release, or stop.
         progress_bar: shown on stderr.
@@ -79,7 +87,16 @@ class Trainer:
     _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
     _skipped: int = 0  # steps of the epoch
     _in_a_row: int = 0  # skipped steps since the last good one
+    _compared: bool = False  # whether the losses of the processes are known to be one
     _meter: "_Meter" = field(default_factory=lambda: _Meter())
+
+    def __post_init__(self) -> None:
+        self._forward: Any = _Forward(self.model, self.names, self.device.type, self.autocast)
+        if world_size() > 1:
+            # Statistics of normalisations are the same everywhere by themselves.
+            self._forward = DistributedDataParallel(
+                self._forward, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
 
     def epoch(
         self, epoch: int, loader: Any, first_batch: int = 0, after_step: Callable[[int], None] | None = None
@@ -94,6 +111,7 @@ class Trainer:
             after_step: called with the number of batches done after every step.
 
         Raises:
+            SeparateLossError: if the loss of one of several processes is not that of all.
             NonFiniteLossError: at the first loss that is NaN or infinite if such are not skipped, else at the hundredth
                 in a row, or after a whole epoch of several. Such losses update nothing.
         """
@@ -103,14 +121,17 @@ class Trainer:
         self._skipped, begun = 0, self.step
         total = first_batch + len(loader)
         bar = tqdm(
-            loader, f"epoch {epoch}", total, initial=first_batch, disable=not self.progress_bar, unit="batch"
+            loader, f"epoch {epoch}", total, initial=first_batch, disable=not (self.progress_bar and is_first()),
+            unit="batch",
         )  # fmt: skip
         with bar:  # else an error is printed behind the bar
             for done, batch in enumerate(bar, start=first_batch + 1):
                 self.set_rates(Period(epoch, done - 1, total) if self.rates_per_step else Period(epoch, 0, 1))
                 loss = self._train_step(batch, epoch)
                 if done % self.log_period == 0 or done == total:
-                    self.log(epoch=epoch, step=self.step, **self._values())
+                    values = _of_all(self._values())
+                    if is_first():
+                        self.log(epoch=epoch, step=self.step, **values)
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if after_step is not None:
                     after_step(done)
@@ -124,11 +145,11 @@ class Trainer:
         if (known := getattr(batch, "known", None)) is not None:
             targets = targets.masked_fill(~known.to(self.device, non_blocking=True), -1)
         before = [buffer.clone() for buffer in self._buffers]
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            labels = self.model.encode_labels(self.names)
-            output = self.model(images, labels, targets)
-        losses = self.model.losses(output, targets)
+        with as_one():
+            output = self._forward(images, targets)
+            losses = self.model.losses(output, targets)
         loss = torch.stack(list(losses.values())).sum()
+        self._require_one(loss)
         if not math.isfinite(loss.item()):  # host-device sync
             for buffer, value in zip(self._buffers, before, strict=True):
                 buffer.copy_(value)
@@ -144,6 +165,15 @@ class Trainer:
         named = {f"loss_{name}": value for name, value in losses.items()}
         self._meter.add(len(images), loss=loss, **named, **self.model.diagnostics(output))
         return loss
+
+    def _require_one(self, loss: Tensor) -> None:
+        """Refuses, in the first step, a method whose loss is not that of the whole batch in every process."""
+        if not self._compared and len(set(map(str, of_each := gathered(loss.item()) or []))) > 1:
+            raise SeparateLossError(
+                f"the processes have losses of their own, {of_each[0]} and others: train in one process, or reduce the "
+                "loss over all of them as model/method.py says"
+            )
+        self._compared = True
 
     def _leave_out(self, batch: Any, epoch: int, loss: float) -> None:
         """Says which batch has no finite loss, or stops there."""
@@ -170,6 +200,30 @@ class Trainer:
         if self.device.type == "cuda":
             values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         return values
+
+
+class _Forward(nn.Module):
+    """The forward pass of a training step as one module, the labels' included: what gradients are exchanged for."""
+
+    def __init__(self, model: Any, names: Sequence[str], device: str, autocast: torch.dtype | None) -> None:
+        super().__init__()
+        self.model, self.names, self.device, self.autocast = model, names, device, autocast
+
+    def forward(self, images: Tensor, targets: Tensor) -> Any:
+        with torch.autocast(self.device, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.model(images, self.model.encode_labels(self.names), targets)
+
+
+def _of_all(values: dict[str, float]) -> dict[str, float]:
+    """One line of the log from those of all processes; empty in all but the first."""
+    parts = gathered(values) or []
+    if len(parts) < 2:
+        return parts[0] if parts else {}
+    joint = {}
+    for name in values:
+        of_each = [part[name] for part in parts]
+        joint[name] = max(of_each) if name in HIGHEST else sum(of_each) / (1 if name in SUMMED else len(of_each))
+    return joint
 
 
 class _Meter:

@@ -3,12 +3,14 @@
 With p = sigmoid(P) and p_m = max(p - clip, 0), both functions weigh log p of present labels by (1 - p)^gamma_pos and
 log(1 - p_m) of absent ones by p_m^gamma_neg. They differ in what the paper leaves open.
 
-B images, C labels.
+B images, C labels; means are over the images of all processes.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from parallel import mean
 
 __all__ = ["asl_loss", "plain_asl_loss"]
 
@@ -35,7 +37,7 @@ def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: fl
     rest = (1 - p + clip).clamp(max=1)  # 1 - p_m
     present, absent = (1 - p).detach().pow(gamma_pos), (1 - rest).detach().pow(gamma_neg)
     logs = targets * present * p.clamp(min=SMALLEST).log() + (1 - targets) * absent * rest.clamp(min=SMALLEST).log()
-    return -RELEASE_SCALE * logs.mean()
+    return -RELEASE_SCALE * mean(logs)
 
 
 def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
@@ -56,4 +58,4 @@ def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_p
         absent = (1 - targets) * above * shifted.pow(gamma_neg) * torch.log1p(-shifted)
     else:
         absent = (1 - targets) * (gamma_neg * log_p).exp() * log_rest
-    return -(present + absent).mean()
+    return -mean(present + absent)

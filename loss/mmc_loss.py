@@ -1,9 +1,12 @@
 """Multi-matching contrastive (MMC) loss: every present label of a batch against all labels of all images.
 
-RAM (CVPR 2025), Section 3.4, Eq. (13), and without the other images, Eq. (21).
+RAM (CVPR 2025), Section 3.4, Eq. (13), and without the other images, Eq. (21). The batch is that of all processes.
 """
 
+import torch
 from torch import Tensor
+
+from parallel import logsumexp, summed
 
 __all__ = ["mmc_image_loss", "mmc_loss"]
 
@@ -18,8 +21,8 @@ def mmc_loss(logits: Tensor, targets: Tensor) -> Tensor:
         targets: (B, C), 1 where the label is present, else 0.
     """
     logits, targets = logits.float(), targets.float()
-    positives = targets.sum()
-    return (positives * logits.flatten().logsumexp(0) - (targets * logits).sum()) / positives.clamp(min=1)
+    positives, matched = summed(torch.stack([targets.sum(), (targets * logits).sum()]))
+    return (positives * logsumexp(logits) - matched) / positives.clamp(min=1)
 
 
 def mmc_image_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -35,4 +38,5 @@ def mmc_image_loss(logits: Tensor, targets: Tensor) -> Tensor:
     logits, targets = logits.float(), targets.float()
     positives = targets.sum(1)  # (B,)
     per_image = -(targets * logits.log_softmax(1)).sum(1) / positives.clamp(min=1)
-    return per_image.sum() / (positives > 0).sum().clamp(min=1)
+    total, images = summed(torch.stack([per_image.sum(), (positives > 0).sum().float()]))
+    return total / images.clamp(min=1)

@@ -3,11 +3,13 @@
 Both sum the hinges max(0, 1 + P_k - P_i) over the pairs of a present label i and an absent label k of an image. The
 paper leaves open what the sum is divided by; they differ in that. Labels that are not known are in no pair.
 
-B images, C labels, S present labels of all images together.
+B images, C labels, S present labels of all images together; means are over the images of all processes.
 """
 
 import torch
 from torch import Tensor
+
+from parallel import anywhere, mean, summed
 
 __all__ = ["normalised_ranking_loss", "rankable", "ranking_loss"]
 
@@ -22,7 +24,8 @@ def ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
         targets: (B, C), 1 where the label is present, 0 where it is absent, -1 where that is not known.
     """
     hinges, _ = _hinges(logits, targets)
-    return hinges.sum() / len(logits)
+    total, images = summed(torch.stack([hinges.sum(), hinges.new_tensor(len(logits))]))
+    return total / images
 
 
 def normalised_ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -37,7 +40,7 @@ def normalised_ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
     none = hinges.new_zeros(len(logits))
     sums = none.index_add(0, image, hinges.sum(1))  # (B,)
     violated = none.index_add(0, image, (hinges > 0).sum(1).to(none.dtype))
-    return (sums / (violated + 1e-8)).mean()
+    return mean(sums / (violated + 1e-8))
 
 
 def rankable(targets: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ def rankable(targets: Tensor) -> Tensor:
         targets: (B, C), as in `ranking_loss`.
     """
     present = (targets == 1).any(1)
-    return present | ~present.any()
+    return present | ~anywhere(present)
 
 
 def _hinges(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,10 +3,12 @@
 Ridnik et al., ICCV 2021 (https://github.com/Alibaba-MIIL/ASL), and so in ML-Decoder (Ridnik et al., WACV 2023) and in
 DualCoOp (Sun et al., NeurIPS 2022), which differ in where the logarithms end.
 
-B images, C labels.
+B images, C labels; the sum is over the images of all processes.
 """
 
 from torch import Tensor
+
+from parallel import summed
 
 __all__ = ["summed_asl_loss"]
 
@@ -31,4 +33,4 @@ def summed_asl_loss(
     rest = (1 - p + clip).clamp(max=1)  # 1 - p_m
     present = (1 - p).detach().pow(gamma_pos) * p.clamp(min=smallest).log()
     absent = (1 - rest).detach().pow(gamma_neg) * rest.clamp(min=smallest).log()
-    return -((targets == 1) * present + (targets == 0) * absent).sum()
+    return -summed(((targets == 1) * present + (targets == 0) * absent).sum())

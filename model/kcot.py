@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model.matchers import Matching, matching_cost
 from model.ot_solver import TransportPlan
+from parallel import least
 
 __all__ = ["KCOT", "label_presence", "teacher_assignment", "transfer_knowledge"]
 
@@ -44,7 +45,7 @@ def teacher_assignment(regions: Tensor, labels: Tensor, *, scale: float, sharpne
 def transfer_knowledge(cost: Tensor, assignment: Tensor, targets: Tensor, reg_teacher: float) -> Tensor:
     """C - lambda 2 log That, Eq. (11): the cost with the teacher's term, (B, N, C).
 
-    That is the assignment where the label is present and the smallest entry of the whole assignment elsewhere.
+    That is the assignment where the label is present and the smallest entry of the batch's assignment elsewhere.
     A constant along a column changes no plan (b absorbs it), so the choice of that constant only shows here.
 
     Args:
@@ -53,7 +54,7 @@ def transfer_knowledge(cost: Tensor, assignment: Tensor, targets: Tensor, reg_te
         targets: (B, C), 1 where the label is present.
         reg_teacher: lambda 2.
     """
-    knowledge = torch.where(targets[:, None, :] > 0, assignment, assignment.min())
+    knowledge = torch.where(targets[:, None, :] > 0, assignment, least(assignment))
     return cost - reg_teacher * knowledge.log()
 
 

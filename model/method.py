@@ -97,7 +97,12 @@ class Method(nn.Module, ABC):
         """
 
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """Scalars by name, already weighted; training minimises their sum."""
+        """Scalars by name, already weighted; training minimises their sum.
+
+        Several processes train as one (`parallel`), each on a share of the batch: a loss is that of the whole batch,
+        and so the same number in all of them. The losses of `loss` are; an own one sums or averages by
+        `parallel.reductions`.
+        """
         raise ModelError(f"{self.title} has nothing to train: test it, or choose another MODEL.METHOD")
 
     def groups(self) -> list[Group]:

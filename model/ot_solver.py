@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from parallel import anywhere
+
 __all__ = ["TransportPlan", "sinkhorn"]
 
 # |cost| / reg up to which exp(-cost / reg), the scalings and their products stay far from float32's limits (e^88).
@@ -67,7 +69,7 @@ def sinkhorn(
             return solve(cost, mu, nu, reg, max_iter, tol, stop)
         steep = cost.abs().amax((1, 2)) > LARGEST_EXPONENT * reg  # (B,)
         if stop == "batch":
-            steep = steep.any().expand_as(steep)  # images that wait for each other count the same iterations
+            steep = anywhere(steep).expand_as(steep)  # images that wait for each other count the same iterations
         if not steep.any():  # host-device sync
             return _scaling(cost, mu, nu, reg, max_iter, tol, stop)
         if steep.all():
@@ -158,5 +160,9 @@ class _Progress:
         if self.tol is None:
             return False
         unsettled = ~(change < self.tol)  # so that NaN is not taken for convergence
-        self.running = self.running & unsettled if self.stop == "image" else unsettled.any().expand_as(unsettled)
-        return not self.running.any()  # host-device sync
+        if self.stop == "image":
+            self.running = self.running & unsettled
+            return not self.running.any()  # host-device sync
+        waiting = anywhere(unsettled)
+        self.running = waiting.expand_as(unsettled)
+        return not waiting  # host-device sync

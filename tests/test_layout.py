@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALLOWED = {  # folder -> project folders that it may import
-    "configs": set(), "clip": set(), "model": {"clip", "loss"}, "loss": set(), "datasets": set(), "engine": set(),
+    "configs": set(), "clip": {"parallel"}, "model": {"clip", "loss", "parallel"}, "loss": {"parallel"},
+    "datasets": set(), "engine": {"parallel"}, "parallel": set(),
     "tagging": {"clip", "model", "configs", "datasets", "engine"},
 }  # fmt: skip
 SCRIPTS = sorted(p for p in [*ROOT.glob("*.py"), *(ROOT / "tools").rglob("*.py")] if p.name != "__init__.py")
@@ -74,7 +75,8 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
     ("folder", "known"),
     [("configs", {"yacs"}), ("loss", {"torch", "yacs"}), ("model", {"torch", "ot", "scipy", "yacs"}),
      ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
-     ("engine", {"torch", "numpy", "tqdm", "wandb"}), ("clip", {"torch", "open_clip", "safetensors"}),
+     ("parallel", {"torch"}), ("engine", {"torch", "numpy", "tqdm", "wandb"}),
+     ("clip", {"torch", "open_clip", "safetensors"}),
      ("tagging", {"torch", "numpy", "PIL", "yacs", "safetensors", "huggingface_hub", "tqdm", "matplotlib"})],
 )  # fmt: skip
 def test_folders_use_few_libraries(folder, known):

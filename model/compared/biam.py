@@ -31,6 +31,7 @@ from clip.image import ImageTrunk
 from clip.text import TextEncoder
 from loss.ranking_loss import normalised_ranking_loss, rankable
 from model.method import Group, Method
+from parallel import BatchNorm2d
 
 __all__ = ["BiAM", "BiAMHead", "Ranked"]
 
@@ -46,7 +47,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
         # Running statistics are almost those of the last batch: 0.99 is the weight of the new one.
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.99)
+        self.bn = BatchNorm2d(outputs, eps=1e-3, momentum=0.99)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x).relu())

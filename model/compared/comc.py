@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from clip.image import ImageTrunk
 from clip.text import TextEncoder
 from model.method import Group, Method, ModelError
+from parallel import own_share
 
 __all__ = ["Classified", "CoMC", "Corpus", "drawn_sentences", "joined", "single_sentences"]
 
@@ -140,7 +141,7 @@ class CoMC(Method):
         drawn = torch.randint(len(features), (self.batch,)).to(features.device)  # by the state that checkpoints keep
         with torch.autocast(features.device.type, enabled=False):
             noisy = features[drawn] + self.noise * torch.randn_like(features[drawn])
-            return Classified(self.classifier(noisy), targets[drawn])
+            return Classified(self.classifier(own_share(noisy)), own_share(targets[drawn]))
 
     def _as_text(self, features: Tensor) -> Tensor:
         """y (..., D) of features (..., D), not normalised."""

@@ -40,6 +40,7 @@ from clip.text import TextEncoder
 from loss.ranking_loss import normalised_ranking_loss, rankable
 from model.compared.template_words import TemplateWords
 from model.method import Group, Method, ModelError
+from parallel import mean
 
 __all__ = ["MKT", "Transfer", "VisionTail", "transfer_scores"]
 
@@ -148,7 +149,7 @@ class MKT(Method):
         ranking = normalised_ranking_loss(output.scores, targets if output.kept is None else targets[output.kept])
         if output.teacher is None:
             return {"ranking": ranking}
-        distance = F.l1_loss(output.cls.float(), output.teacher.float())
+        distance = mean((output.cls.float() - output.teacher.float()).abs())
         return {"ranking": ranking, "distillation": self.distillation * distance}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:

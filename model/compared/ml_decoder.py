@@ -125,9 +125,7 @@ class MLDecoder(Method):
         any image left the loss is 0.
         """
         kept = (targets == 1).any(1)
-        logits = output.logits[kept]  # (B', C); host-device sync
-        loss = self.loss(logits, targets[kept]) if len(logits) else logits.float().sum()
-        return {"asl": self.loss_weight * loss}
+        return {"asl": self.loss_weight * self.loss(output.logits[kept], targets[kept])}  # (B', C); host-device sync
 
     def groups(self) -> list[Group]:
         """Adam for all, with weight decay on what has two dimensions or more."""

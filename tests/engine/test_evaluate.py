@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     images: Tensor
     targets: Tensor
     paths: list[str]
+    indices: Tensor
 
 
 class Output(NamedTuple):
@@ -39,8 +40,8 @@ def loader(size=7, batch=3, classes=4):
     images = torch.randn(size, 3, 2, 2, generator=generator)
     targets = (torch.rand(size, classes, generator=generator) > 0.5).float()
     paths = [f"{i}.jpg" for i in range(size)]
-    starts = range(0, size, batch)
-    return Loader(Batch(*(part[s : s + batch] for part in (images, targets, paths))) for s in starts)
+    parts = images, targets, paths, torch.arange(size)
+    return Loader(Batch(*(part[s : s + batch] for part in parts)) for s in range(0, size, batch))
 
 
 def linear(factor=1.0, name="linear"):

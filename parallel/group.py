@@ -1,0 +1,146 @@
+"""The processes of a run: how many, which one this is, and how they hand each other plain values.
+
+torchrun tells each of them by environment variables. A process that fails says so in one line and the others, which
+cannot go on without it, end in silence.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from errors import UserError
+
+__all__ = [
+    "LostProcessError",
+    "any_of_all",
+    "connect",
+    "from_first",
+    "gathered",
+    "is_first",
+    "joined",
+    "local_rank",
+    "rank",
+    "tells_of_failure",
+    "world_size",
+]
+
+Value = TypeVar("Value")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What gloo, NCCL and the store say where the other side of a connection is gone.
+LOST = ("closed by peer", "Connection reset", "Broken pipe", "remote process exited", "Connection refused")
+FAILED = "ovmlr/failed"  # counts in the store the processes that have failed
+_store: dist.Store | None = None  # of the launcher, so that it outlives every process of the group
+
+
+class LostProcessError(UserError, RuntimeError):
+    """Another process of the run is gone, so that this one cannot go on."""
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Makes the process one of those that torchrun started together; without torchrun nothing happens.
+
+    All but the first print nothing. Every process of the run has to enter; `connect` makes them a group.
+
+    Raises:
+        LostProcessError: if one of the others is gone.
+    """
+    global _store
+    _store = None
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if missing := [name for name in LAUNCHED if name not in os.environ]:
+        raise UserError(f"WORLD_SIZE is set, but {missing[0]} is not: start several processes by torchrun")
+    try:
+        _store, _, _ = next(iter(dist.rendezvous("env://")))
+        with contextlib.ExitStack() as stack:
+            if os.environ["RANK"] != "0":
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST):
+            raise
+        raise LostProcessError("another process of this run has ended; --resume goes on with a training") from error
+    if dist.is_initialized():  # not after a failure, where it could wait for processes that are gone
+        dist.destroy_process_group()
+
+
+def connect(device: torch.device) -> None:
+    """Makes the processes a group that computes on `device`, each on its own; nothing where there is one process."""
+    if _store is None or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    count, index = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    dist.init_process_group(backend, store=dist.PrefixStore("ovmlr", _store), world_size=count, rank=index)
+
+
+def world_size() -> int:
+    """How many processes the group has; 1 before `connect`."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes files, logs and messages."""
+    return rank() == 0
+
+
+def local_rank() -> int | None:
+    """Which of the processes on this machine this is, from 0; None where torchrun has started none."""
+    return int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None
+
+
+def gathered(value: Value) -> list[Value] | None:
+    """What all processes give, in their order, in the first; None in the others.
+
+    Args:
+        value: can be pickled.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[Any] | None = [None] * world_size() if is_first() else None
+    dist.gather_object(value, values)
+    return values
+
+
+def from_first(make: Callable[[], Value]) -> Value:
+    """What the first process makes, in all of them; the others do not call `make`.
+
+    Args:
+        make: gives what can be pickled; if it fails, the others raise LostProcessError at the end of `joined`.
+    """
+    if world_size() == 1:
+        return make()
+    made: list[Any] = [make() if is_first() else None]
+    dist.broadcast_object_list(made)
+    return made[0]
+
+
+def any_of_all(flags: Sequence[bool]) -> list[bool]:
+    """Which of the flags are set in any process; returns once every process has come here."""
+    if world_size() == 1:
+        return list(flags)
+    counts = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(counts)
+    return (counts > 0).tolist()
+
+
+def tells_of_failure() -> bool:
+    """Whether this process, which is about to end, says why: the first to fail does, which takes the others along."""
+    if _store is None:
+        return True
+    try:
+        return _store.add(FAILED, 1) == 1
+    except RuntimeError:  # the launcher is gone
+        return os.environ["RANK"] == "0"
