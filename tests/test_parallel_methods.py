@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import parallel
 from configs import load_config
@@ -106,3 +107,26 @@ def test_a_loss_of_ones_own_images_is_refused(monkeypatch):
     first, _ = launched(2, work, errors=True)
     assert isinstance(first, SeparateLossError)
     assert "the processes have losses of their own" in str(first)
+
+
+def test_a_step_exchanges_what_the_documentation_counts(monkeypatch):
+    batch = Batch(random(8, 3, 32, 32), (random(8, len(LABELS), seed=1) > 0).float())
+    reduced, sent = dist.all_reduce, []
+
+    def counted(tensor, **how):
+        sent.append(tensor.numel())
+        return reduced(tensor, **how)
+
+    monkeypatch.setattr(dist, "all_reduce", counted)
+
+    def work(rank):
+        with parallel.joined():
+            parallel.connect(CPU)
+            steps(built(), [batch], rank, 2)
+            return sent
+
+    norms, channels, branches = 4, 32, 2
+    moments = norms * [1, channels, channels]
+    losses = branches * [2, 1, 1]  # positives and their logits, the highest logit, the sum of the others
+    backward = branches * [2, 1] + norms * [channels, channels]
+    assert sorted(launched(2, work)[0]) == sorted([*moments, *losses, 1, *backward])
