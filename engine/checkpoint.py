@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.atomic import WriteError, atomic_write
 from errors import UserError
 from files import damaged_part
+from parallel import world_size
 
 __all__ = ["CheckpointError", "load_checkpoint", "random_state", "save_checkpoint", "set_random_state"]
 
@@ -88,14 +89,15 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Restores what `random_state` gave.
 
     GPU states are restored for as many GPUs as both machines have; a run resumed on other hardware goes on
-    with other random numbers there.
+    with other random numbers there. Processes of which each has a GPU all draw what the first one does.
     """
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     version, words, next_gauss = state["python"]
     random.setstate((version, tuple(words), next_gauss))
     torch.set_rng_state(state["torch"])
-    for index, gpu_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+    states = state["cuda"] if world_size() == 1 else state["cuda"][:1] * torch.cuda.device_count()
+    for index, gpu_state in enumerate(states[: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(gpu_state, index)
 
 

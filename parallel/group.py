@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # What gloo, NCCL and the store say where the other side of a connection is gone.
 LOST = ("closed by peer", "Connection reset", "Broken pipe", "remote process exited", "Connection refused")
-FAILED = "ovmlr/failed"  # counts in the store the processes that have failed
+FAILED = "failed"  # counts in the store the processes that have failed
 _store: dist.Store | None = None  # of the launcher, so that it outlives every process of the group
 
 
@@ -57,7 +57,9 @@ def joined() -> Iterator[None]:
     if missing := [name for name in LAUNCHED if name not in os.environ]:
         raise UserError(f"WORLD_SIZE is set, but {missing[0]} is not: start several processes by torchrun")
     try:
-        _store, _, _ = next(iter(dist.rendezvous("env://")))
+        shared, _, _ = next(iter(dist.rendezvous("env://")))
+        # torchrun starts processes anew with the store of those that failed (--max_restarts).
+        _store = dist.PrefixStore(f"ovmlr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", shared)
         with contextlib.ExitStack() as stack:
             if os.environ["RANK"] != "0":
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
@@ -78,7 +80,7 @@ def connect(device: torch.device) -> None:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     count, index = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
-    dist.init_process_group(backend, store=dist.PrefixStore("ovmlr", _store), world_size=count, rank=index)
+    dist.init_process_group(backend, store=_store, world_size=count, rank=index)
 
 
 def world_size() -> int:

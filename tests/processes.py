@@ -24,17 +24,24 @@ def share_of(whole: Tensor, rank: int, count: int) -> Tensor:
     return whole[len(whole) * rank // count : len(whole) * (rank + 1) // count]
 
 
-def launched(count: int, work: Callable[[int], Any], *, errors: bool = False) -> list[Any]:
+def new_store() -> dist.Store:
+    """What the launcher holds, as torchrun does, so that it outlives the processes."""
+    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def launched(
+    count: int, work: Callable[[int], Any], *, errors: bool = False, store: Any = None, restarts: int = 0
+) -> list[Any]:
     """What `work(rank)` gives in each of `count` processes; with `errors`, the exceptions that it ends with too.
 
-    Nobody has joined yet: see `parallel.joined` and `parallel.connect`. None stands for a process that died.
+    Nobody has joined yet: see `parallel.joined` and `parallel.connect`. None stands for a process that died. After
+    `restarts` failures, processes are started with the `store` of the first.
     """
-    # The launcher holds the store, as torchrun's does, so that it outlives the processes.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = store or new_store()
     fork = multiprocessing.get_context("fork")
     ends = [fork.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        fork.Process(target=_child, args=(work, rank, count, store.port, ends[rank][1]), daemon=True)
+        fork.Process(target=_child, args=(work, rank, count, store.port, restarts, ends[rank][1]), daemon=True)
         for rank in range(count)
     ]
     for process, (_, sender) in zip(processes, ends, strict=True):
@@ -57,10 +64,11 @@ def _received(process: Any, receiver: Any) -> Any:
         process.kill()
 
 
-def _child(work: Callable[[int], Any], rank: int, count: int, port: int, sender: Any) -> None:
+def _child(work: Callable[[int], Any], rank: int, count: int, port: int, restarts: int, sender: Any) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
     }  # fmt: skip
     try:
         answer = work(rank)

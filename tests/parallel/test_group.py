@@ -6,7 +6,7 @@ import torch
 
 import parallel
 from errors import UserError
-from tests.processes import launched
+from tests.processes import launched, new_store
 
 CPU = torch.device("cpu")
 
@@ -119,6 +119,18 @@ def test_a_process_that_dies_takes_the_others_along():
     for error in (first, last):
         assert isinstance(error, parallel.LostProcessError)
         assert str(error) == "another process of this run has ended; --resume goes on with a training"
+
+
+def test_processes_that_are_started_again_begin_anew():
+    def dies(rank):
+        if rank == 1:
+            os._exit(9)
+        parallel.gathered(rank)
+
+    store = new_store()
+    launched(2, as_group(dies), errors=True, store=store)
+    again = launched(2, as_group(parallel.gathered), store=store, restarts=1)
+    assert again == [[0, 1], None]
 
 
 def test_errors_of_ones_own_stay_what_they_are():
