@@ -1,0 +1,37 @@
+"""Pictures of noise, and archives of them."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Six PNG files of noise, of different sizes, by name."""
+    generator = np.random.default_rng(0)
+    files = {}
+    for k in range(6):
+        buffer = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (20 + k, 30, 3), dtype=np.uint8)).save(buffer, "PNG")
+        files[f"{k:03}.png"] = buffer.getvalue()
+    return files
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Writes a tar archive of names and contents; a content of None makes a folder."""
+
+    def write(members, name="000.tar", mode="w"):
+        path = tmp_path / name
+        with tarfile.open(path, mode) as made:
+            for member, content in members:
+                info = tarfile.TarInfo(member)
+                info.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+                info.size = len(content or b"")
+                made.addfile(info, io.BytesIO(content or b""))
+        return path
+
+    return write
