@@ -19,6 +19,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -137,14 +138,9 @@ def overlaps(events: Sequence[Event]) -> Counter[str]:
 
 def compared(place: Path, expected: Mapping[str, Sequence[str]]) -> Counter[str]:
     """What is wrong with the outputs; `expected` are the pictures of each shard."""
-    import pyarrow.parquet
-
     counts = Counter[str]()
     for name, pictures in expected.items():
-        rows, right = (
-            pyarrow.parquet.read_table(path).to_pylist() if (path := place / out / f"{name}.parquet").exists() else []
-            for out in ("out", "expected")
-        )
+        rows, right = (_rows(place / out / f"{name}.parquet") for out in ("out", "expected"))
         found = Counter(row["image"] for row in rows)
         counts["shards"] += 1
         counts["rows"] += len(rows)
@@ -154,6 +150,16 @@ def compared(place: Path, expected: Mapping[str, Sequence[str]]) -> Counter[str]
     left = {path.name for path in (place / "out").iterdir()} - {f"{name}.parquet" for name in expected}
     counts["files left over"] += len(left)
     return counts
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Those of a file; none, which counts as lost, if it is not there or not whole."""
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError):
+        return []
 
 
 def _line(place: Path, out: str) -> list[str]:

@@ -65,7 +65,12 @@ def device_of(name: str, environ: Mapping[str, str]) -> torch.device:
 
 
 def require(args: Namespace) -> None:
-    """Refuses what is asked for wrongly, and names what has to be installed."""
+    """Refuses what is asked for wrongly, and names what has to be installed.
+
+    Raises:
+        ShardsError: in one line.
+        DeviceError: if there is no such device here.
+    """
     for name in ("pictures", "workers", "actors"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ShardsError(f"--{name} is {value}: it has to be 1 or more")
@@ -73,6 +78,8 @@ def require(args: Namespace) -> None:
         raise ShardsError(f"outputs are Parquet files, which need pyarrow: {SCALE}")
     if args.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise ShardsError(f"--engine ray needs Ray: {SCALE}")
+    if args.engine == "ranks":
+        device_of(args.device, os.environ)  # of Ray, the machines of the cluster know
 
 
 def job_of(args: Namespace) -> Job:
@@ -111,6 +118,7 @@ def settle_all(
                 errors[shard.name] = error
             elif tally is not None:
                 done[shard.name] = tally
+                bar.update(tally.pictures if args.engine == "ray" else 0)
             bar.set_description(f"{len(done) + len(errors):,} of {len(shards):,} shards")
     for shard in left:  # somebody else may have been able to read it
         if shard.name in errors and (tally := outputs.finished(shard)) is not None:

@@ -75,9 +75,14 @@ def _paths(argument: str) -> Iterator[str]:
 
 
 def _shards(path: str, size: int, column: str | None, images: Path | None) -> Sequence[Shard]:
-    if os.path.isdir(path):
-        return shards_of_folder(path, size)
     file = Path(path)
+    if os.path.isdir(path):
+        try:
+            return shards_of_folder(path, size)
+        except MissingFileError as error:
+            raise MissingFileError(
+                f'no pictures in {path}: archives in a folder are named by a pattern, such as "{file / "*.tar"}"'
+            ) from error
     if os.path.isfile(path) and file.suffix.lower() == PARQUET:
         return shards_of_rows(file, size, column=column, images=images)
     if os.path.isfile(path) and (suffix := next((s for s in TAR_SUFFIXES if path.lower().endswith(s)), None)):

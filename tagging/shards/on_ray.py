@@ -76,7 +76,6 @@ def settled_on_ray(
 
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = 0 if device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
         rows = [{"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards)]

@@ -68,6 +68,14 @@ def test_a_file_of_another_kind_is_no_shard(data):
         names("data/notes.txt")
 
 
+def test_a_folder_of_archives_is_refused_with_the_way_to_name_them(data):
+    assert data.is_dir()
+    with pytest.raises(
+        MissingFileError, match=r'^no pictures in data: .* are named by a pattern, such as "data/\*\.tar"$'
+    ):
+        names("data")
+
+
 def test_two_shards_of_one_output_are_refused(data):
     (data / "more").mkdir()
     (data / "more" / "08.tar").touch()
