@@ -34,7 +34,7 @@ def find_shards(
     Raises:
         MissingFileError: naming what is not there, before anything is tagged.
         DataError: naming a file that is no shard, or two that would have the same output.
-        ShardError: if a Parquet list cannot be read.
+        ShardError: if a Parquet list has no pictures, see `shards_of_rows`.
     """
     found: dict[str, Shard] = {}
     origins: dict[str, str] = {}

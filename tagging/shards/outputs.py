@@ -89,7 +89,8 @@ class Outputs:
             tables.append(self._table(some))
         tally = Tally(sum(table.num_rows for table in tables), len(reasons))
         if tally.unreadable == tally.pictures:
-            raise ShardError(f"{shard.name}: none of its pictures can be read, {tally.pictures:,} in all: {reasons[0]}")
+            first = f": {reasons[0]}" if reasons else ""
+            raise ShardError(f"{shard.name}: none of its pictures can be read, {tally.pictures:,} in all{first}")
         about = {"question": self._question, "shard": shard.about(), "tally": tally._asdict()}
         schema = self._schema().with_metadata({KEY: json.dumps(about).encode()})
         with atomic_write(self.path(shard)) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:

@@ -63,7 +63,8 @@ class RowShard(NamedTuple):
                     cells = some.column(self.column).to_pylist()
                     yield cells, cells if name is None else some.column(name).to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
-            raise _damaged(self.path, error) from error
+            why = " ".join(str(error).split())
+            raise ShardError(f"{self.path} is no Parquet file, or damaged: {why}") from error
 
     def _named(self, cell: Any, name: Any, number: int) -> Named:
         where = f"row {number:,} of {self.path}"
@@ -79,7 +80,7 @@ class RowShard(NamedTuple):
 
 
 def shards_of_rows(path: Path, size: int, *, column: str | None, images: Path | None) -> list[RowShard]:
-    """Shards of at most `size` rows each.
+    """Shards of at most `size` rows each; of a damaged file one, which says so when its pictures are read.
 
     Args:
         path: of the Parquet file.
@@ -88,21 +89,21 @@ def shards_of_rows(path: Path, size: int, *, column: str | None, images: Path | 
         images: folder that paths are relative to; None: that of the file.
 
     Raises:
-        ShardError: if the file cannot be read, has no such column, or no rows.
+        ShardError: if the file has no such column, or no rows.
     """
     import pyarrow.parquet
 
+    folder = path.parent if images is None else images
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names, count = file.schema_arrow.names, file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+    except (pyarrow.ArrowException, OSError):
+        return [RowShard(path.stem, path, 0, 0, column or "", folder)]
     chosen = next((one for one in COLUMNS if one in names), None) if column is None else column
     if chosen is None or chosen not in names:
         raise ShardError(f"{path} has no column of pictures: name one of {', '.join(names)} with --column")
     if not count:
         raise ShardError(f"{path} has no rows")
-    folder = path.parent if images is None else images
     return [
         RowShard(name, path, first, min(size, count - first), chosen, folder)
         for name, first in cut(path.stem, count, size)
@@ -119,7 +120,3 @@ def _groups(metadata: Any, first: int, count: int) -> tuple[list[int], int]:
             chosen.append(number)
         start = end
     return chosen, before
-
-
-def _damaged(path: Path, error: BaseException) -> ShardError:
-    return ShardError(f"{path} is no Parquet file, or damaged: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""Pictures of noise, and archives of them."""
+"""Pictures of noise, archives of them, and what is asked of them."""
 
 import io
 import tarfile
@@ -6,6 +6,12 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+
+from tagging.shards import Job
+from tagging.source import Source
+from tagging.spellings import spelt_alike
+
+LABELS = ("dog", "kite", "sofa", "a red car")
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +41,10 @@ def archive(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def job(parts, tmp_path):
+    """Asks a small calibrated tagger for the two most probable of four labels."""
+    source, asked = Source(parts, "a run", trained=True), spelt_alike(LABELS)
+    return Job(tmp_path / "out", source, asked, "probability", None, 2, None, 4, 1, {"labels": list(LABELS)})

@@ -6,22 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
-from tagging.shards import Job, Tagging, find_shards
+from tagging.shards import Tagging, find_shards
 from tagging.shards.on_ray import RayError, Worker, settled_on_ray
-from tagging.source import Source
-from tagging.spellings import spelt_alike
 
 pytest.importorskip("pyarrow")
 WITH_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs requirements-scale.txt")
-
-LABELS = ("dog", "kite", "sofa", "a red car")
-
-
-@pytest.fixture
-def job(parts, tmp_path):
-    """Asks a small calibrated tagger for the two most probable of four labels."""
-    source, asked = Source(parts, "a run", trained=True), spelt_alike(LABELS)
-    return Job(tmp_path / "out", source, asked, "probability", None, 2, None, 4, 1, {"labels": list(LABELS)})
 
 
 @pytest.fixture

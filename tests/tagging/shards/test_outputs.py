@@ -120,6 +120,8 @@ def test_another_file_in_its_place_is_refused_and_stays(tmp_path, kind):
 def test_a_shard_of_which_no_picture_can_be_read_is_not_written(tmp_path):
     with pytest.raises(ShardError, match=r"^000: none of its pictures can be read, 2 in all: cannot read the image b"):
         outputs(tmp_path).write(Made(), [ANSWERS[1], ANSWERS[1]])
+    with pytest.raises(ShardError, match=r"^000: none of its pictures can be read, 0 in all$"):
+        outputs(tmp_path).write(Made(), [])
     assert not (tmp_path / "000.parquet").exists()
 
 

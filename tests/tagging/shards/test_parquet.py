@@ -101,16 +101,17 @@ def test_a_list_without_rows_is_refused(listed):
         shards(listed(path=pyarrow.array([], pyarrow.string())))
 
 
-def test_a_damaged_list_is_refused_in_one_line_at_once_or_when_it_is_read(listed):
+@pytest.mark.parametrize("part", ["head", "tail", "all"])
+def test_a_damaged_list_is_a_shard_that_says_so_in_one_line_when_it_is_read(listed, part):
     path = listed(path=[f"{k}.png" * 50 for k in range(100)])
-    (shard,), whole = shards(path), path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ShardError, match=r"list\.parquet is no Parquet file, or damaged") as refused:
-        shards(path)
-    assert "\n" not in str(refused.value)
-    path.write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
-    with pytest.raises(ShardError, match=r"list\.parquet is no Parquet file, or damaged"):
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    path.write_bytes({"head": bytes(half) + whole[half:], "tail": whole[:half], "all": b""}[part])
+    (shard,) = shards(path)
+    assert (shard.name, shard.about()["file"]) == ("list", "list.parquet")
+    with pytest.raises(ShardError, match=r"list\.parquet is no Parquet file, or damaged: ") as refused:
         list(shard.pictures())
+    assert "\n" not in str(refused.value)
 
 
 def test_rows_are_told_by_their_file_and_where_they_stand(listed):

@@ -8,19 +8,10 @@ import pytest
 
 from tagging import Tagger
 from tagging.shards import Job, ShardError, Tagging, find_shards, work, work_off
-from tagging.source import Source
-from tagging.spellings import spelt_alike
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
 LABELS = ("dog", "kite", "sofa", "a red car")
-
-
-@pytest.fixture
-def job(parts, tmp_path):
-    """Asks a small calibrated tagger for the two most probable of four labels."""
-    source, asked = Source(parts, "a run", trained=True), spelt_alike(LABELS)
-    return Job(tmp_path / "out", source, asked, "probability", None, 2, None, 4, 1, {"labels": list(LABELS)})
 
 
 @pytest.fixture
