@@ -1,5 +1,5 @@
 # make demo: train and test on the embedded benchmark.   make test: the test suite.   make fuzz, make chaos: changed files and
-# killed trainings by the hundred.   All set up .venv by themselves.
+# killed trainings and taggings by the hundred.   All set up .venv by themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,7 @@ test: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/chaos.py --kills 100
+	OMP_NUM_THREADS=1 $(BIN)/python tools/chaos_tagging.py --kills 100
 
 fuzz: $(VENV)/.dev
 	FUZZ_CASES=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz  # cases of each reader, 12,000 in all

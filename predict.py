@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -40,12 +41,18 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = cli.parser(__doc__)
     made.add_argument("pictures", nargs="*", metavar="PICTURES", help="files, folders, patterns, - or shapes:test/17")
-    made.add_argument("--labels", help='"dog, cat", a .txt with one a line, or a .json; default: those of the training')
     made.add_argument("--index", metavar="DIR", help="in place of pictures: what tools/index_images.py made of them")
     made.add_argument("--search", metavar="LABEL", help="with --index: the --top pictures that most probably show it")
     made.add_argument("--out", help="write .csv, .json, .jsonl, .parquet, or a folder of .txt, in place of the table")
     made.add_argument("--maps", metavar="DIR", help="write where the labels are, a PNG for each label of a picture")
     made.add_argument("--html", metavar="FILE", help="write a page with the pictures and their labels")
+    add_question(made)
+    return made
+
+
+def add_question(made: argparse.ArgumentParser) -> None:
+    """Options that say what is asked of which model; `asked` completes them, `about` sums them up."""
+    made.add_argument("--labels", help='"dog, cat", a .txt with one a line, or a .json; default: those of the training')
     made.add_argument("--threshold", help="a number, best (the default), or precision=0.9")
     made.add_argument("--top", type=int, metavar="K", help="at most so many labels a picture")
     made.add_argument(
@@ -57,7 +64,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clip_weights", help="where CLIP's weights are, if not where the configuration says")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps")
     made.add_argument("--batch", type=int, default=32, help="pictures at once")
-    return made
 
 
 def asked(args: argparse.Namespace, source: Source) -> Spellings:
@@ -79,15 +85,20 @@ def asked(args: argparse.Namespace, source: Source) -> Spellings:
     )  # fmt: skip
 
 
-def output_of(args: argparse.Namespace, pictures: Sequence[Listed], source: Source, spellings: Spellings) -> Output:
-    """The file of --out, with what has to be the same to go on with it."""
-    about = {
+def about(args: argparse.Namespace, source: Source, spellings: Spellings) -> dict[str, Any]:
+    """What has to be the same for two answers to belong together, as plain values; of options that `asked` has seen."""
+    return {
         "model": identity(source.parts) + ("" if source.trained else f" {args.clip_weights}"),
         "labels": [list(spellings.names), list(spellings.labels), dict(spellings.texts)],
-        "threshold": args.threshold, "top": args.top, "score": args.score, "maps": args.maps is not None,
+        "threshold": args.threshold, "top": args.top, "score": args.score,
     }  # fmt: skip
+
+
+def output_of(args: argparse.Namespace, pictures: Sequence[Listed], source: Source, spellings: Spellings) -> Output:
+    """The file of --out, with what has to be the same to go on with it."""
+    same = about(args, source, spellings) | {"maps": args.maps is not None}
     numbers = "probabilities" if args.score == "probability" else "scores"
-    return open_output(args.out, pictures, spellings.labels, numbers=numbers, identity=about)
+    return open_output(args.out, pictures, spellings.labels, numbers=numbers, identity=same)
 
 
 def predictions(
@@ -150,13 +161,13 @@ def predict(args: argparse.Namespace) -> int:
             tagger, spellings, score=args.score, threshold=args.threshold, top=args.top,
             maps=args.maps is not None or (args.html is not None and args.score == "probability"),
         )  # fmt: skip
-        about = f"{counted(len(pictures), 'picture')}, {counted(len(set(spellings.labels)), 'label')}"
+        title = f"{counted(len(pictures), 'picture')}, {counted(len(set(spellings.labels)), 'label')}"
         note = "" if args.score == "probability" else "; scores rank the labels of the list, they are no probabilities"
-        print(f"{source.place}: {about}{note}", file=sys.stderr)
+        print(f"{source.place}: {title}{note}", file=sys.stderr)
         unreadable: list[str] = []
         answers = predictions(args, tagger, predictor, pictures, output, unreadable)
         if args.html is not None:
-            write_html(args.html, answers, tagger, about)
+            write_html(args.html, answers, tagger, title)
         for _ in answers:
             pass
         output.finish()

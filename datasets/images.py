@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -21,8 +22,8 @@ from datasets import shapes
 from datasets.records import DataError, MissingFileError
 
 __all__ = [
-    "FORMATS", "IMAGE_SUFFIXES", "MOST_PIXELS", "SHAPES", "locate", "open_image", "open_truncated", "present",
-    "require_images",
+    "FORMATS", "IMAGE_SUFFIXES", "MOST_PIXELS", "SHAPES", "decode_image", "locate", "open_image", "open_truncated",
+    "present", "require_images",
 ]  # fmt: skip
 
 SHAPES = "shapes:"
@@ -149,22 +150,39 @@ def open_image(
     if reference.startswith(SHAPES):
         return _scene(reference)
     path = locate(reference, root)
+    return decode_image(path, str(path), rotate=rotate, most_pixels=most_pixels)
+
+
+def decode_image(
+    file: Path | IO[bytes], name: str, *, rotate: bool = False, most_pixels: int = MOST_PIXELS
+) -> Image.Image:  # fmt: skip
+    """The image of a file that `open_image` would open, or of its bytes wherever they lie.
+
+    Args:
+        file: its path, or the bytes as an open file.
+        name: for messages.
+        rotate: see `open_image`.
+        most_pixels: see `open_image`.
+
+    Raises:
+        DataError: with the name, as `open_image`.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow warns from 90 million pixels on, which phones reach, and refuses twice as many.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(file, formats=_formats()) as image:
                 if image.width * image.height > most_pixels:
                     raise Image.DecompressionBombError
                 return _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
     except Image.DecompressionBombError as error:
         limit = min(most_pixels, MOST_PIXELS)
-        raise DataError(f"cannot read the image {path}: it has more than {limit:,} pixels: make it smaller") from error
+        raise DataError(f"cannot read the image {name}: it has more than {limit:,} pixels: make it smaller") from error
     except UnidentifiedImageError as error:
         read = ", ".join(_formats())
-        raise DataError(f"cannot read the image {path}: it is none of {read}, or damaged") from error
+        raise DataError(f"cannot read the image {name}: it is none of {read}, or damaged") from error
     except Exception as error:  # Pillow's decoders raise a dozen types
-        raise DataError(f"cannot read the image {path}: {' '.join(str(error).split())}") from error
+        raise DataError(f"cannot read the image {name}: {' '.join(str(error).split())}") from error
 
 
 def open_truncated(

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from configs import restore_config
 from datasets import build_test
 from datasets.compose import Splits
-from datasets.images import open_image
+from datasets.images import decode_image, open_image
 from datasets.shuffle import shuffled
 from datasets.splits import restrict
 from datasets.transforms import test_transform
@@ -52,8 +52,11 @@ def build(parts: Parts, *, clip_weights: str | None = None) -> Built:
     method = build_method(cfg, towers, seen=len(parts.seen), texts=parts.texts, labels=labels)
     method.load_trained_state(parts.state)
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
-    opened = partial(open_image, rotate=cfg.INPUT.EXIF_ROTATION, most_pixels=cfg.INPUT.MAX_PIXELS)
-    return Built(method.eval(), Preparation(opened, transform))
+    opened, decoded = (
+        partial(read, rotate=cfg.INPUT.EXIF_ROTATION, most_pixels=cfg.INPUT.MAX_PIXELS)
+        for read in (open_image, decode_image)
+    )
+    return Built(method.eval(), Preparation(opened, decoded, transform))
 
 
 def zero_shot_parts(config_text: str) -> Parts:

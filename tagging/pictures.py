@@ -1,8 +1,9 @@
 """Pictures in any form to the input of a method."""
 
+import io
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,23 +14,32 @@ from datasets.images import SHAPES
 from datasets.records import MissingFileError
 from tagging.portable import TaggerError
 
-__all__ = ["Picture", "Preparation", "is_one"]
+__all__ = ["Encoded", "Picture", "Preparation", "is_one"]
 
-Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+class Encoded(NamedTuple):
+    """The bytes of an image file that lies in something else, such as an archive."""
+
+    name: str  # for messages
+    content: bytes
+
+
+Picture = str | os.PathLike | Encoded | Image.Image | np.ndarray | Tensor
 
 
 class Preparation(NamedTuple):
     """How pictures become tensors."""
 
     open: Callable[[str, str], Image.Image]  # path, folder -> RGB
+    decode: Callable[[IO[bytes], str], Image.Image]  # content of a file, name for messages -> RGB
     transform: Callable[[Image.Image], Tensor]  # RGB -> (3, H, W), normalised
 
     def __call__(self, picture: Picture) -> Tensor:
         """The picture as a method takes it, (3, H, W).
 
         Args:
-            picture: a path, or a reference such as `shapes:test/17`; a PIL image; an array (H, W, 3) or (H, W) of
-                bytes; a tensor (3, H, W) of bytes, or of fractions in [0, 1].
+            picture: a path, or a reference such as `shapes:test/17`; the bytes of a file, `Encoded`; a PIL image; an
+                array (H, W, 3) or (H, W) of bytes; a tensor (3, H, W) of bytes, or of fractions in [0, 1].
 
         Raises:
             DataError: if a file is missing or no picture.
@@ -44,6 +54,8 @@ class Preparation(NamedTuple):
             if not path.startswith(SHAPES) and not os.path.isfile(path):  # lists may name files loosely, callers not
                 raise MissingFileError(f"no picture {path}")
             return self.open(path, os.curdir)
+        if isinstance(picture, Encoded):
+            return self.decode(io.BytesIO(picture.content), picture.name)
         if isinstance(picture, Image.Image):
             return picture.convert("RGB")
         return Image.fromarray(_bytes(picture)).convert("RGB")
@@ -53,7 +65,7 @@ def is_one(pictures: Any) -> bool:
     """Whether this is one picture and not several."""
     if isinstance(pictures, np.ndarray | Tensor):
         return pictures.ndim <= 3
-    return isinstance(pictures, str | os.PathLike | Image.Image)
+    return isinstance(pictures, str | os.PathLike | Encoded | Image.Image)
 
 
 def _bytes(picture: Any) -> np.ndarray:

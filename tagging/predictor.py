@@ -5,9 +5,9 @@ B pictures, C spellings, K labels found, regions on a grid of h x w.
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -16,12 +16,12 @@ from torch import Tensor
 from datasets.records import DataError
 from tagging.calibration import CalibrationError
 from tagging.inputs import require_readable_name
-from tagging.pictures import Preparation
+from tagging.pictures import Encoded, Preparation
 from tagging.portable import TaggerError
 from tagging.spellings import Spellings
 from tagging.tagger import Tagger
 
-__all__ = ["Batch", "Prediction", "Predictor", "threshold_of"]
+__all__ = ["THREADS", "Batch", "Prediction", "Predictor", "Unreadable", "threshold_of"]
 
 THREADS = min(8, os.cpu_count() or 1)  # that read pictures
 
@@ -33,6 +33,13 @@ class Prediction(NamedTuple):
     labels: tuple[str, ...]  # K
     probabilities: tuple[float, ...]  # K; or scores
     maps: Tensor | None = None  # (K, h, w), in [0, probability]
+
+
+class Unreadable(NamedTuple):
+    """A picture without labels."""
+
+    picture: str
+    why: str  # names it
 
 
 class Batch(NamedTuple):
@@ -85,11 +92,26 @@ class Predictor:
 
     def batches(self, pictures: Sequence[str], size: int) -> Iterator[Batch]:
         """What becomes of the pictures, `size` at a time."""
-        for names, read in _read_ahead(pictures, self._tagger.preparation, size):
-            good = [(name, one) for name, one in zip(names, read, strict=True) if isinstance(one, Tensor)]
-            bad = [str(one) for one in read if isinstance(one, DataError)]
-            predictions = self._predictions([name for name, _ in good], [one for _, one in good]) if good else []
-            yield Batch(predictions, bad)
+        for some in self.answers(zip(pictures, pictures, strict=True), size):
+            yield Batch(
+                [one for one in some if isinstance(one, Prediction)],
+                [one.why for one in some if isinstance(one, Unreadable)],
+            )
+
+    def answers(
+        self, pictures: Iterable[tuple[str, str | Encoded | DataError]], size: int, *, threads: int = THREADS
+    ) -> Iterator[list[Prediction | Unreadable]]:  # fmt: skip
+        """What becomes of each picture, in order, `size` at a time.
+
+        Args:
+            pictures: what to call each, and where it is or why there is none; taken two batches at a time.
+            size: pictures that are computed together.
+            threads: that read pictures.
+        """
+        for some in _read_ahead(pictures, self._tagger.preparation, size, threads):
+            good = [(name, one) for name, one in some if isinstance(one, Tensor)]
+            found = iter(self._predictions([name for name, _ in good], [one for _, one in good]) if good else [])
+            yield [Unreadable(name, str(one)) if isinstance(one, DataError) else next(found) for name, one in some]
 
     def _predictions(self, pictures: list[str], prepared: list[Tensor]) -> list[Prediction]:
         pixels = torch.stack(prepared).to(self._tagger.device)
@@ -135,24 +157,26 @@ def threshold_of(text: str) -> float | str:
 
 
 def _read_ahead(
-    pictures: Sequence[str], preparation: Preparation, size: int
-) -> Iterator[tuple[Sequence[str], list[Tensor | DataError]]]:
+    pictures: Iterable[tuple[str, str | Encoded | DataError]], preparation: Preparation, size: int, threads: int
+) -> Iterator[list[tuple[str, Tensor | DataError]]]:
     """Names and prepared pictures, `size` at a time; while one batch is worked on, the next one is read."""
-    groups = [pictures[start : start + size] for start in range(0, len(pictures), size)]
-    pool = ThreadPoolExecutor(THREADS)
-    ahead: list[Future[Tensor | DataError]] = []
+    pool, source = ThreadPoolExecutor(threads), iter(pictures)
     try:
-        for group, following in pairwise([(), *groups, ()]):
-            current, ahead = ahead, [pool.submit(_read, name, preparation) for name in following]
-            if group:
-                yield group, [future.result() for future in current]
+        ahead = [(name, pool.submit(_read, one, preparation)) for name, one in islice(source, size)]
+        while ahead:
+            current = ahead
+            ahead = [(name, pool.submit(_read, one, preparation)) for name, one in islice(source, size)]
+            yield [(name, future.result()) for name, future in current]
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(picture: str, preparation: Preparation) -> Tensor | DataError:
+def _read(picture: str | Encoded | DataError, preparation: Preparation) -> Tensor | DataError:
     try:
-        require_readable_name(picture)
+        if isinstance(picture, DataError):
+            return picture
+        if isinstance(picture, str):
+            require_readable_name(picture)
         return preparation(picture)
     except DataError as error:
         return error

@@ -77,7 +77,8 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
      ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
      ("parallel", {"torch"}), ("engine", {"torch", "numpy", "tqdm", "wandb"}),
      ("clip", {"torch", "open_clip", "safetensors"}),
-     ("tagging", {"torch", "numpy", "PIL", "yacs", "safetensors", "huggingface_hub", "tqdm", "matplotlib"})],
+     ("tagging", {"torch", "numpy", "PIL", "yacs", "safetensors", "huggingface_hub", "tqdm", "matplotlib", "pyarrow",
+                  "ray"})],
 )  # fmt: skip
 def test_folders_use_few_libraries(folder, known):
     used = {name for path in SOURCES if home(path) == folder for name in imported(TREES[path])}

@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import unicodedata
@@ -10,7 +11,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, features
 
 from datasets import shapes
-from datasets.images import FORMATS, locate, open_image, open_truncated, require_images
+from datasets.images import FORMATS, decode_image, locate, open_image, open_truncated, require_images
 from datasets.records import DataError
 
 FOREIGN = "/mnt/nas/someone/COCO/trainval2014/COCO_val2014_000000331627.jpg"
@@ -440,3 +441,14 @@ def test_missing_images_are_counted_and_the_first_is_named(tree):
 def test_one_missing_image_is_named(tree):
     with pytest.raises(DataError, match=r"^no image 'a/q\.jpg'"):
         require_images(["a/x.jpg", "a/q.jpg"], tree("a/x.jpg"))
+
+
+def test_bytes_are_decoded_as_the_file_is_and_refused_by_the_name_they_are_given(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (20, 10), (200, 30, 60)).save(path)
+    decoded = decode_image(io.BytesIO(path.read_bytes()), "a.jpg of b.tar")
+    assert decoded.tobytes() == open_image(str(path), "").tobytes()
+    with pytest.raises(DataError, match="^cannot read the image a.jpg of b.tar: it has more than 199 pixels"):
+        decode_image(io.BytesIO(path.read_bytes()), "a.jpg of b.tar", most_pixels=199)
+    with pytest.raises(DataError, match="^cannot read the image a.jpg of b.tar: it is none of JPEG, "):
+        decode_image(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0"), "a.jpg of b.tar")

@@ -1,6 +1,7 @@
 """Many pictures to the labels of each."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 from clip.load import TextError
+from datasets.records import DataError
 from tagging import CalibrationError, Tagger, TaggerError
 from tagging.build import zero_shot_parts
-from tagging.predictor import Predictor, threshold_of
+from tagging.pictures import Encoded
+from tagging.predictor import Predictor, Unreadable, threshold_of
 from tagging.spellings import Spellings, spelt_alike
 
 LABELS = ("dog", "kite", "sofa", "a red car")
@@ -110,6 +113,34 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_answered(tagger, pictu
     assert len(reasons) == 2
     assert "gone.png" in reasons[0]
     assert "broken.png" in reasons[1]
+
+
+def test_each_picture_is_answered_in_its_place_whatever_it_is(tagger, pictures):
+    predictor = Predictor(tagger, spelt_alike(LABELS))
+    content = Path(pictures[1]).read_bytes()
+    given = {
+        "a": pictures[0], "b": DataError("nobody knows where"), "c": Encoded("c of d", content[:200]),
+        "d": Encoded("d of d", content), "e": pictures[2],
+    }  # fmt: skip
+    answers = list(predictor.answers(iter(given.items()), 2, threads=1))
+    assert [len(some) for some in answers] == [2, 2, 1]
+    a, b, c, d, e = (one for some in answers for one in some)
+    assert b == Unreadable("b", "nobody knows where")
+    assert c.picture == "c"
+    assert c.why.startswith("cannot read the image c of d: ")
+    alone = [one for path in pictures[:3] for one in predicted(predictor, [path])]
+    assert [one.labels for one in (a, d, e)] == [one.labels for one in alone]
+    for one, expected in zip((a, d, e), alone, strict=True):
+        assert one.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_no_more_pictures_are_taken_than_two_batches(tagger, pictures):
+    taken = []
+    source = ((path, taken.append(path) or path) for path in pictures)
+    answers = Predictor(tagger, spelt_alike(LABELS)).answers(source, 1)
+    next(answers)
+    assert taken == pictures[:2]
+    answers.close()
 
 
 def test_no_pictures_are_no_batches(tagger):

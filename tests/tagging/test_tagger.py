@@ -18,6 +18,7 @@ from model import Tagger as FromModel
 from model import build_method, load_towers
 from tagging import CalibrationError, Tagger, TaggerError
 from tagging.build import zero_shot_parts
+from tagging.pictures import Encoded
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("dog", "sun", "a rather long name", "cat")
@@ -52,7 +53,8 @@ def test_the_tagger_is_offered_beside_the_methods():
 def test_a_picture_may_come_in_any_form(tagger, files, pixels):
     tensor = torch.from_numpy(pixels[0]).permute(2, 0, 1)
     expected = tagger.tag(files[0], LABELS)
-    forms = (str(files[0]), Image.open(files[0]), pixels[0], tensor, tensor / 255)
+    encoded = Encoded("0.png", files[0].read_bytes())
+    forms = (str(files[0]), encoded, Image.open(files[0]), pixels[0], tensor, tensor / 255)
     for picture in forms:
         assert tagger.tag(picture, LABELS) == expected
     for batch in (torch.stack([tensor, tensor]), pixels[:2]):
