@@ -112,19 +112,15 @@ def write_environment(folder: str | Path) -> None:
 def resolve_device(name: str) -> torch.device:
     """The device of a name: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:<index> or mps.
 
-    Of processes that torchrun started, auto and cuda give each a GPU of its own.
+    Of processes that torchrun started, auto and cuda give each a GPU of its own, as far as there are enough.
 
     Raises:
         DeviceError: if the name is none of these, or the hardware is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if (own := local_rank()) is not None and name.startswith("cuda"):
-        if name != "cuda":
-            raise DeviceError(f"{name} is one GPU, and every process of torchrun needs its own: choose auto or cpu")
-        if own >= torch.cuda.device_count():
-            raise DeviceError(f"process {own} of this machine has no GPU of {torch.cuda.device_count()}: start fewer")
-        name = f"cuda:{own}"
+    if name == "cuda" and (own := local_rank()) is not None and (gpus := torch.cuda.device_count()):
+        name = f"cuda:{own % gpus}"
     match = re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", name)
     if match is None:
         raise DeviceError(f"unknown device {name!r}: auto, cpu, cuda, cuda:<index> or mps")

@@ -73,10 +73,19 @@ def joined() -> Iterator[None]:
 
 
 def connect(device: torch.device) -> None:
-    """Makes the processes a group that computes on `device`, each on its own; nothing where there is one process."""
+    """Makes the processes a group that computes on `device`, each on its own; nothing where there is one process.
+
+    Raises:
+        UserError: if that is a GPU and another process of this machine has the same.
+    """
     if _store is None or dist.is_initialized():
         return
     if device.type == "cuda":
+        if device.index != local_rank():
+            raise UserError(
+                f"process {local_rank()} of this machine has no GPU of its own, {device} is another's: start no more "
+                f"than {torch.cuda.device_count()} here, with DEVICE auto"
+            )
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     count, index = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])

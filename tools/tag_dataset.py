@@ -14,12 +14,11 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch
 from tqdm import tqdm
 
 from engine import cli
@@ -58,12 +57,6 @@ def parser() -> ArgumentParser:
     return made
 
 
-def device_of(name: str, environ: Mapping[str, str]) -> torch.device:
-    """The device of a name; of auto, each rank of torchrun has its own GPU."""
-    rank, gpus = int(environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    return resolve_device(f"cuda:{rank % gpus}" if name == "auto" and gpus else name)
-
-
 def require(args: Namespace) -> None:
     """Refuses what is asked for wrongly, and names what has to be installed.
 
@@ -79,7 +72,7 @@ def require(args: Namespace) -> None:
     if args.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise ShardsError(f"--engine ray needs Ray: {SCALE}")
     if args.engine == "ranks":
-        device_of(args.device, os.environ)  # of Ray, the machines of the cluster know
+        resolve_device(args.device)  # of Ray, the machines of the cluster know
 
 
 def job_of(args: Namespace) -> Job:
@@ -111,7 +104,7 @@ def settle_all(
         if args.engine == "ray" and left:
             settled = settled_on_ray(left, job, outputs, device=args.device, workers=args.actors)
         else:
-            settled = on_ranks(left, Tagging(job, outputs, device_of(args.device, os.environ), bar.update))
+            settled = on_ranks(left, Tagging(job, outputs, resolve_device(args.device), bar.update))
         bar.set_description(f"{len(done):,} of {len(shards):,} shards")
         for shard, tally, error in settled:
             if error is not None:

@@ -181,6 +181,19 @@ def test_auto_is_the_cpu_without_a_gpu():
     assert resolve_device("auto") == CPU
 
 
+@pytest.mark.parametrize(
+    ("name", "gpus", "rank", "device"),
+    [("auto", 0, "3", "cpu"), ("auto", 4, "3", "cuda:3"), ("cuda", 4, "3", "cuda:3"), ("auto", 2, "3", "cuda:1"),
+     ("cpu", 4, "3", "cpu"), ("cuda:1", 4, "3", "cuda:1"), ("cuda", 2, None, "cuda")],
+)  # fmt: skip
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch, name, gpus, rank, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert resolve_device(name) == torch.device(device)
+
+
 @pytest.mark.gpu
 @with_gpu
 def test_auto_is_the_gpu_where_there_is_one():

@@ -121,6 +121,15 @@ def test_a_process_that_dies_takes_the_others_along():
         assert str(error) == "another process of this run has ended; --resume goes on with a training"
 
 
+def test_two_processes_of_a_machine_cannot_share_a_gpu():
+    def work(_):
+        with parallel.joined():
+            parallel.connect(torch.device("cuda:1"))
+
+    refused, _ = launched(2, work, errors=True)
+    assert str(refused).startswith("process 0 of this machine has no GPU of its own, cuda:1 is another's")
+
+
 def test_processes_that_are_started_again_begin_anew():
     def dies(rank):
         if rank == 1:

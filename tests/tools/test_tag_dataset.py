@@ -9,12 +9,11 @@ import signal
 import tarfile
 
 import pytest
-import torch
 
 from tagging import Tagger
 from tagging.shards import Tagging
 from tools import tag_dataset
-from tools.tag_dataset import device_of, main
+from tools.tag_dataset import main
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -211,16 +210,6 @@ def test_ranks_begin_at_different_shards_and_the_first_one_speaks(tag, data, cap
     assert tag() == 0
     assert len(tagged) == 3
     assert capsys.readouterr().out.startswith(f"{data / 'out'}: 3 shards, 6 pictures; ")
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "rank", "device"),
-    [("auto", 0, "3", "cpu"), ("auto", 4, "3", "cuda:3"), ("auto", 1, "3", "cuda:0"), ("cpu", 4, "3", "cpu"),
-     ("cuda:1", 4, "3", "cuda:1"), ("auto", 2, None, "cuda:0")],
-)  # fmt: skip
-def test_each_rank_has_its_own_gpu(monkeypatch, name, gpus, rank, device):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert device_of(name, {} if rank is None else {"LOCAL_RANK": rank}) == torch.device(device)
 
 
 @pytest.mark.parametrize(
