@@ -142,17 +142,22 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def _encode_prefix(self, tokens: Tensor) -> Prefix:
+        ends = tokens.argmax(-1)  # end-of-text has the largest id
+        parts = zip(tokens[:, : int(ends.max()) + 1].split(TOGETHER), ends.split(TOGETHER), strict=True)
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
         with torch.autocast(tokens.device.type, enabled=False):
-            ends = tokens.argmax(-1)  # end-of-text has the largest id
-            tokens = tokens[:, : int(ends.max()) + 1]
-            x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]
-            for block in self.blocks[: self.fork]:
-                x = run_block(block, x, causal=True)
-            rest = x
-            for block in self.blocks[self.fork :]:
-                rest = run_block(block, rest, causal=True)
-            return Prefix(x, ends, self.pool(rest, ends))
+            x, plain = map(torch.cat, zip(*(self._through(*part) for part in parts), strict=True))
+        return Prefix(x, ends, plain)
+
+    def _through(self, tokens: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """What is in front of the first prompted block, which nobody asks for where there is none, and `plain`."""
+        x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]
+        for block in self.blocks[: self.fork]:
+            x = run_block(block, x, causal=True)
+        rest = x
+        for block in self.blocks[self.fork :]:
+            rest = run_block(block, rest, causal=True)
+        return x if self.fork < len(self.blocks) else x[:, :0], self.pool(rest, ends)
 
     def _read_bare(self, names: Sequence[str], device: torch.device) -> Bare:
         tokens = self.bare_tokens(names)

@@ -5,6 +5,7 @@ Annotation files hold paths of the machine they were made on (`/mnt/.../trainval
 """
 
 import os
+import posixpath
 import re
 import threading
 import unicodedata
@@ -52,34 +53,38 @@ def locate(path: str, root: str) -> Path:
         MissingFileError: if there is none.
         DataError: if only the name is known and several folders have it.
     """
-    wanted = path.replace("\\", "/")
-    file = _first(PurePosixPath(wanted), root)
+    return Path(_found(path, root))
+
+
+def _found(path: str, root: str) -> str:
+    wanted = path.replace("\\", "/").rstrip("/")
+    parent, _, name = wanted.rpartition("/")
+    file = _first(parent, name, root)
     if file is None and not wanted.isascii():
-        file = next(filter(None, (_first(other, root) for other in _spellings(wanted))), None)
+        file = next(filter(None, (_first(*other, root) for other in _spellings(parent, name))), None)
     if file is None:
         raise MissingFileError(f"no image {path!r} below {root!r}: set DATASETS.IMAGE_DIR to the folder of the images")
-    return Path(file)
+    return file
 
 
-def _first(wanted: PurePosixPath, root: str) -> str | None:
-    named, others = _folders(str(wanted.parent), root)
+def _first(parent: str, name: str, root: str) -> str | None:
+    named, others = _folders(parent, root)
     for folder in named:
-        if os.path.isfile(candidate := os.path.join(folder, wanted.name)):
+        if os.path.isfile(candidate := f"{folder}/{name}"):
             return candidate
-    candidates = [path for folder in others if os.path.isfile(path := os.path.join(folder, wanted.name))]
+    candidates = [path for folder in others if os.path.isfile(path := f"{folder}/{name}")]
     if len(candidates) > 1:
+        wanted = posixpath.join(parent, name)
         raise DataError(
-            f"{candidates[0]} and {candidates[1]} have the name of {str(wanted)!r}: list images with their folder"
+            f"{candidates[0]} and {candidates[1]} have the name of {wanted!r}: list images with their folder"
         )
     return candidates[0] if candidates else None
 
 
-def _spellings(path: str) -> list[PurePosixPath]:
-    """The path with folders and file name in either normal form."""
-    composed, decomposed = (PurePosixPath(unicodedata.normalize(form, path)) for form in ("NFC", "NFD"))
-    return [
-        folder / name for folder in (composed.parent, decomposed.parent) for name in (composed.name, decomposed.name)
-    ]
+def _spellings(parent: str, name: str) -> list[tuple[str, str]]:
+    """Folders and file name, each in either normal form of Unicode."""
+    parents, names = ([unicodedata.normalize(form, text) for form in ("NFC", "NFD")] for text in (parent, name))
+    return [(folder, file) for folder in parents for file in names]
 
 
 @lru_cache(maxsize=65_536)
@@ -114,7 +119,7 @@ def _errors(images: Sequence[str], root: str) -> Iterator[DataError | None]:
     for image in images:
         try:
             if not image.startswith(SHAPES):
-                locate(image, root)
+                _found(image, root)
         except DataError as error:
             yield error
         else:

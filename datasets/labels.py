@@ -68,11 +68,13 @@ def read_names(names: tuple[str, ...], root: str, key: str) -> tuple[str, ...]:
         names = tuple(line.strip() for line in lines if line.strip())
         if not names:
             raise DataError(f"{source}: there is no label in it")
-    for i, name in enumerate(names):
+    met: set[str] = set()
+    for name in names:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{source}: {name!r} is not the name of a label")
-        if name in names[:i]:
+        if name in met:
             raise DataError(f"{source}: {name!r} is listed twice")
+        met.add(name)
     return tuple(names)
 
 

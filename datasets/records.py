@@ -2,14 +2,14 @@
 
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from errors import UserError
 from files import is_writable
 
-__all__ = ["DataError", "Entry", "MissingFileError", "Records", "collect", "first_few", "notes_of"]
+__all__ = ["DataError", "Entry", "MissingFileError", "Records", "alike", "collect", "first_few", "notes_of"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -60,6 +60,19 @@ class Entry(NamedTuple):
     unknown: Sequence[str] = ()
 
 
+def alike(change: Callable[[Sequence[str]], tuple[str, ...]]) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """The function of an image's labels, computed once for all images that have the same: a million have few kinds."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def changed(labels: Sequence[str]) -> tuple[str, ...]:
+        row = tuple(labels)
+        if row not in known:
+            known[row] = change(row)
+        return known[row]
+
+    return changed
+
+
 def collect(
     entries: Iterable[Entry],
     source: str,
@@ -86,26 +99,28 @@ def collect(
     """
     known = None if classes is None else _ordered(classes, source)
     first: dict[str, Entry] = {}
+    composed = alike(_composed)
     again = 0
     for entry in entries:
-        labels, open_questions = _composed(entry.labels), _composed(entry.unknown)
+        labels, open_questions = composed(entry.labels), composed(entry.unknown)
         unknown = [label for label in labels if known is not None and label not in known]
         if unknown:
             raise DataError(f"{entry.where}: label {unknown[0]!r} of {entry.image!r} is not among the classes")
-        before = first.setdefault(
-            posixpath.normpath(entry.image), entry._replace(labels=labels, unknown=open_questions)
-        )
+        entry = Entry(entry.where, entry.image, labels, open_questions)
+        before = first.setdefault(posixpath.normpath(entry.image), entry)
+        if before is entry:
+            continue
         if (set(before.labels), set(before.unknown)) != (set(labels), set(open_questions)):
             way_out = "list an image once, with all its labels"
             raise DataError(
                 f"{entry.where}: {entry.image!r} is listed before with other labels, in {before.where}: {way_out}"
             )
         again += before.where != entry.where
-    rows = tuple(tuple(entry.labels) for entry in first.values())
+    rows = tuple(tuple(entry.labels) for entry in first.values())  # the tuples themselves, not copies
     if known is None and not any(rows):
         raise DataError(f"{source}: no image has a label")
     if known is None:
-        known = _ordered(sorted({label for row in rows for label in row}), source)
+        known = _ordered(sorted({label for row in set(rows) for label in row}), source)
     if again:
         notes = (*notes, f"{again:,} repeated mentions of images with the same labels are counted once")
     images = tuple(entry.image for entry in first.values())

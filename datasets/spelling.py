@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from datasets.records import DataError, Records, first_few
+from datasets.records import DataError, Records, alike, first_few
 
 __all__ = ["OneCase", "with_one_case", "with_synonyms"]
 
@@ -61,8 +61,7 @@ def _renamed(records: Records, names: Mapping[str, str], note: str) -> Records:
     if names.keys().isdisjoint(records.classes):
         return records
 
-    def rename(labels: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(names.get(label, label) for label in labels))
+    rename = alike(lambda labels: tuple(dict.fromkeys(names.get(label, label) for label in labels)))
 
     count = sum(label in names for row in records.labels for label in row)
     labels = tuple(map(rename, records.labels))

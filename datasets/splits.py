@@ -1,12 +1,14 @@
 """The open-vocabulary protocol: which labels are seen and unseen, and which images test what."""
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.records import DataError, Records, first_few
+from datasets.records import DataError, Records, alike, first_few
 
 __all__ = ["Vocabulary", "most_frequent", "restrict", "targets", "vocabulary", "images_without"]
 
@@ -76,11 +78,10 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
     """
     wanted = frozenset(names)
 
-    def among(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(label for label in row if label in wanted) for row in rows)
-
-    kept = records._replace(labels=among(records.labels), unknown=among(records.unknown), classes=tuple(names))
-    return kept.rows(i for i, row in enumerate(kept.labels) if row or not drop_empty)
+    among = alike(lambda row: tuple(label for label in row if label in wanted))
+    labels, unknown = tuple(map(among, records.labels)), tuple(map(among, records.unknown))
+    kept = records._replace(labels=labels, unknown=unknown, classes=tuple(names))
+    return kept.rows(i for i, row in enumerate(labels) if row) if drop_empty else kept
 
 
 def images_without(records: Records, names: Collection[str]) -> Records:
@@ -119,6 +120,7 @@ def targets(records: Records, names: Sequence[str]) -> Tensor:
 def _places(labels: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Rows and columns of the labels of every image, as far as they are among `names`."""
     columns = {name: c for c, name in enumerate(names)}
-    places = [(i, columns[label]) for i, row in enumerate(labels) for label in row if label in columns]
-    rows, cols = torch.tensor(places, dtype=torch.long).view(-1, 2).unbind(1)
-    return rows, cols
+    places = {row: [columns[label] for label in row if label in columns] for row in set(map(tuple, labels))}
+    counts = np.fromiter((len(places[tuple(row)]) for row in labels), dtype=np.int64, count=len(labels))
+    cols = np.fromiter(chain.from_iterable(places[tuple(row)] for row in labels), np.int64, count=counts.sum())
+    return torch.from_numpy(np.repeat(np.arange(len(labels)), counts)), torch.from_numpy(cols)

@@ -1,28 +1,38 @@
 """Fixtures of the tests that run whole scripts: the scripts as modules, and a benchmark of a few small images."""
 
+import copy
+import functools
 import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 from yacs.config import CfgNode
 
+from clip import load
 from clip.load import load_clip
 from clip.text import TextEncoder
 from configs import load_config
 from engine import cli
+from engine.checkpoint import random_state, set_random_state
+from forked import Forked
 from tools.check_parity import build_clip, read
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 SEEN = ("cat", "cup", "dog", "tree")
 UNSEEN = ("car", "kite", "sun")
+BUILD = load._build
+torch.set_num_threads(1)  # a second one costs more than it gives for tiny tensors, and does not survive a fork
 
 
 def _module(name: str) -> ModuleType:
@@ -40,6 +50,17 @@ def train_script() -> ModuleType:
 @pytest.fixture(scope="session")
 def test_script() -> ModuleType:
     return _module("test")
+
+
+@functools.cache
+def _drawn(sizes: str, quick_gelu: bool, seed: int) -> nn.Module:
+    return BUILD(json.loads(sizes), quick_gelu, seed)
+
+
+@pytest.fixture(autouse=True)
+def towers_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random towers are drawn once for a seed; whoever builds them gets a copy. Tests of clip/ draw their own."""
+    monkeypatch.setattr(load, "_build", lambda config, *how: copy.deepcopy(_drawn(json.dumps(config), *how)))
 
 
 def _split(folder: Path, name: str, classes: tuple[str, ...], size: int, generator: np.random.Generator) -> None:
@@ -129,3 +150,25 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return cli.run(script.main)
 
     return run
+
+
+@pytest.fixture
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Forked]]:
+    """Starts scripts in forks of this process; the test does not leave any behind."""
+    started: list[Forked] = []
+
+    def start(script: Path, *arguments: object, **how: Any) -> Forked:
+        started.append(Forked(tmp_path_factory.mktemp("forked"), script, *arguments, **how))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def own_random_state() -> Iterator[None]:
+    """The random state is as before when the test has ended."""
+    state = random_state()
+    yield
+    set_random_state(state)

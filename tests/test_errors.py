@@ -4,8 +4,6 @@ import errno
 import json
 import math
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -290,12 +288,24 @@ def test_a_file_in_place_of_the_output_folder_is_an_error(benchmark, train_scrip
     assert "cannot make a run folder" in refused(train_script, benchmark)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", ["train.py", "test.py"])
-def test_a_script_ends_with_code_2_and_one_line(tmp_path, script):
-    line = [sys.executable, ROOT / script, "--config_file", "none.yml"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == "error: cannot read the configuration none.yml: No such file or directory\n"
+NO_PICTURE = "error: no file or folder 'none.png': pictures are files, folders or patterns in quotes\n"
+NO_CONFIGURATION = "error: cannot read the configuration none.yml: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("train.py", ["--config_file", "none.yml"], NO_CONFIGURATION),
+        ("test.py", ["--config_file", "none.yml"], NO_CONFIGURATION),
+        (
+            "predict.py",
+            ["none.png"],
+            NO_PICTURE,
+        ),
+    ],
+)
+def test_a_script_ends_with_code_2_and_one_line(tmp_path, forked, script, arguments, said):
+    done = forked(ROOT / script, *arguments, cwd=tmp_path)
+    assert done.wait() == 2
+    assert (done.stdout, done.stderr) == ("", said)
     assert list(tmp_path.iterdir()) == []

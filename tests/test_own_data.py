@@ -1,6 +1,7 @@
 """A user's own images and labels in every format, trained and tested by one command each."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_one_command_trains_and_one_tests(call, root, train_script, test_script,
     assert "of 18 training images have an unseen label and are left out" in said
     assert call(test_script, *overrides) == 0
     assert set(results_of(run)["RAM"]) == {"ZSL", "GZSL"}
+
+
+def test_names_of_files_may_hold_whatever_a_disk_takes(call, root, train_script, test_script):
+    strange = ("two\nlines.jpg", " blanks  within.jpg", os.fsdecode(b"no text \xff.jpg"), "comma, 'quote' ö.jpg")
+    for old, new in zip(ROWS, strange, strict=False):
+        (root / "pictures" / old).rename(root / "pictures" / new)
+    for image in (root / "pictures").glob("*.jpg"):
+        image.with_suffix(".txt").write_text(("cat", "dog")[len(image.name) % 2])
+    overrides = ("DATASETS.TRAIN", "pictures", "DATASETS.CHOOSE", "none", "DATASETS.TEST", "pictures")
+    before = sorted((root / "pictures").iterdir())
+    assert call(train_script, *overrides, "SOLVER.MAX_EPOCHS", "1") == 0
+    assert call(test_script, *overrides, "TEST.SAVE_SCORES", "True") == 0
+    assert sorted((root / "pictures").iterdir()) == before  # which may be read only
+    (run,) = (root / "runs").iterdir()
+    assert results_of(run)["RAM"]["GZSL"]["images"] == len(ROWS)
 
 
 def test_all_labels_may_be_seen_and_then_there_is_one_protocol(call, root, train_script, test_script):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -209,21 +208,19 @@ def test_another_model_is_refused_in_one_line(predict, script, finished, tmp_pat
     assert predict("pics", "--out", "t.jsonl", run=other) == 0  # a copy is the same
 
 
-@pytest.mark.slow
-def test_a_killed_process_loses_no_line(finished, folder):
+def test_a_killed_process_loses_no_line(finished, folder, forked):
     for index in range(5, 100):
         Image.fromarray(np.full((8, 8, 3), index, np.uint8)).save(folder / "pics" / f"{index}.png")
-    line = [sys.executable, ROOT / "predict.py", "pics", "--run", finished.run, "--batch", "1", "--threshold", "0"]
-    process = subprocess.Popen([*line, "--out", "t.jsonl"], stderr=subprocess.DEVNULL)
+    line = ["pics", "--run", finished.run, "--batch", "1", "--threshold", "0", "--out", "t.jsonl"]
+    process = forked(ROOT / "predict.py", *line)
     while process.poll() is None and not (Path("t.jsonl").is_file() and Path("t.jsonl").read_bytes().count(b"\n") > 9):
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     with open("t.jsonl", "ab") as file:
         file.write(b'{"image": "pics/')  # as a kill in the middle of a line leaves it
     begun = Path("t.jsonl").read_bytes()
     assert 0 < begun.count(b"\n") < 100
-    subprocess.run([*line, "--out", "t.jsonl"], check=True, capture_output=True)
+    assert forked(ROOT / "predict.py", *line).wait() == 0
     assert Path("t.jsonl").read_bytes().startswith(begun[: begun.rindex(b"\n")])
     assert [row["image"] for row in rows("t.jsonl")] == [found.picture for found in find_pictures(["pics"])]
 

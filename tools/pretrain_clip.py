@@ -169,7 +169,7 @@ def train(args: argparse.Namespace) -> None:
     data = Captioned(args.steps, args.batch, args.seed, first)
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=16)
     log = args.out.with_suffix(".log.jsonl").open("a" if first else "w")
-    begun, losses = time.time(), []
+    begun, losses = time.monotonic(), []
     for step, (images, named) in enumerate(tqdm(loader, initial=first, total=args.steps, miniters=50), start=first):
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(step, args.steps, args.lr)
@@ -183,7 +183,7 @@ def train(args: argparse.Namespace) -> None:
         losses.append(loss.item())
         if (step + 1) % args.every == 0 or step + 1 == args.steps:
             row = {"step": step + 1, "images": (step + 1) * args.batch, "loss": float(np.mean(losses)),
-                   "scale": model.logit_scale.exp().item(), "seconds": round(time.time() - begun),
+                   "scale": model.logit_scale.exp().item(), "seconds": round(time.monotonic() - begun),
                    **zero_shot(model)}  # fmt: skip
             losses.clear()
             log.write(json.dumps(row) + "\n")

@@ -15,7 +15,9 @@ import csv
 import io
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +102,8 @@ def _rows(path: Path) -> list[_Row]:
                 f"{path}, line {row.line}: {len(row.cells)} cells where the header has {width}: quote a cell that "
                 f"contains {delimiter!r}"
             )
-    repeated = [name for k, name in enumerate(rows[0].cells) if name and name in rows[0].cells[:k]]
-    if repeated:
+    counts = Counter(name for name in rows[0].cells if name)
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise DataError(f"{path}, line {rows[0].line}: two columns are called {repeated[0]!r}")
     return rows
 
@@ -154,7 +156,8 @@ def _listed(path: Path, rows: Sequence[_Row], header: _Row, columns: tuple[int, 
                 "labels as dog|cat"
             )
     sign, notes = separator_of([row.cells[labels] for row in rows], separator)
-    entries = [Entry(f"{path}, line {row.line}", row.cells[image], labels_in(row.cells[labels], sign)) for row in rows]
+    named = cache(lambda cell: tuple(labels_in(cell, sign)))  # a million cells are of few kinds
+    entries = [Entry(f"{path}, line {row.line}", row.cells[image], named(row.cells[labels])) for row in rows]
     if all(len(entry.labels) <= 1 for entry in entries):
         entries = _joined(entries)
         if len(entries) < len(rows):

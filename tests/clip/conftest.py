@@ -14,3 +14,8 @@ def towers():
         for parameter in towers.text.parameters():
             parameter += 0.05 * torch.randn_like(parameter)  # open_clip starts biases at zero
     return towers
+
+
+@pytest.fixture(autouse=True)
+def towers_drawn_once() -> None:
+    """Here every CLIP is built anew."""

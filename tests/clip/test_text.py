@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from clip import text
+from clip.blocks import run_block
 from clip.text import KEPT_LISTS, TextEncoder
 
 NAMES = ("dog", "traffic light", "a rather long description of what a tricycle might be")
@@ -68,6 +70,19 @@ def test_features_with_prompts_follow_the_equation_over_the_whole_context(towers
 def test_tokens_that_prompts_push_out_of_the_context_sit_the_block_out(towers, words):
     names, prompts = ("dog", " ".join(["dog"] * words)), prompts_for(1, 2)
     close(encoder_of(towers)(names, prompts), uncut(towers, names, prompts))
+
+
+def test_texts_are_computed_a_few_at_a_time_however_many_there_are(towers, monkeypatch):
+    monkeypatch.setattr(text, "TOGETHER", 2)
+    sizes = []
+    monkeypatch.setattr(
+        text, "run_block", lambda block, x, **how: (sizes.append(len(x)), run_block(block, x, **how))[1]
+    )
+    names, prompts = (*NAMES, "cat", "sun"), prompts_for(2)
+    plain = encoder_of(towers, (2,)).prefix(names).plain
+    assert set(sizes) == {1, 2}
+    close(plain, towers.text(tokens_of(towers, names)))
+    close(encoder_of(towers, (2,))(names, prompts), uncut(towers, names, prompts))
 
 
 def test_prompted_blocks_without_a_prompt_run_as_they_are(towers):

@@ -1,3 +1,6 @@
+import hashlib
+import json
+import os
 import random
 
 import pytest
@@ -273,3 +276,10 @@ def test_a_fingerprint_tells_what_is_not_known():
     records = Records(("a",), (("x",),), ("x", "y"), "f")
     assert fingerprint(records) != fingerprint(records._replace(unknown=(("y",),)))
     assert fingerprint(records) != fingerprint(records, ("x",))
+
+
+def test_a_fingerprint_is_that_of_the_names_below_the_folder_that_all_have_in_common():
+    images = ("/data/a/1.jpg", "/data/b//2.jpg", "/data/a/../3.jpg")
+    content = json.dumps([[os.path.relpath(image, "/data") for image in images], [["x"]] * 3, []])
+    expected = hashlib.sha256(content.encode()).hexdigest()
+    assert fingerprint(Records(images, (("x",),) * 3, ("x",), "file")) == expected

@@ -25,11 +25,11 @@ def pot(cost, mu, nu, reg, iterations=100_000):
     return torch.from_numpy(np.stack(plans))
 
 
-@pytest.mark.parametrize("reg", [0.05, 0.1, 0.15, 1.0])
-def test_converged_plans_equal_pot_in_float64(reg):
+@pytest.mark.parametrize(("reg", "iterations"), [(0.05, 2000), (0.1, 1000), (0.15, 500), (1.0, 100)])
+def test_converged_plans_equal_pot_in_float64(reg, iterations):
     cost, mu, nu = problem(dtype=torch.float64)
     mu, nu = mu / mu.sum(1, keepdim=True), nu / nu.sum(1, keepdim=True)
-    found = sinkhorn(cost, mu, nu, reg=reg, max_iter=20_000, tol=0.0)
+    found = sinkhorn(cost, mu, nu, reg=reg, max_iter=iterations, tol=0.0)
     torch.testing.assert_close(found.plan, pot(cost, mu, nu, reg), rtol=1e-9, atol=1e-12)
 
 

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_a_few_kills_leave_no_trace():
-    line = [sys.executable, ROOT / "tools" / "chaos.py", "--kills", "2", "--settings", "1"]
-    done = subprocess.run(line, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip().endswith(" trainings of 1 settings: 0 findings")) == (0, True), done
+def test_a_few_kills_leave_no_trace(forked):
+    done = forked(ROOT / "tools" / "chaos.py", "--kills", "2", "--settings", "1")
+    ended = done.wait()
+    assert (ended, done.stdout.strip().endswith(" trainings of 1 settings: 0 findings")) == (0, True), done.stderr
     assert int(done.stdout.split()[0]) >= 2
 
 

@@ -1,7 +1,5 @@
 """The comparison with reference numbers: right ones pass, wrong ones fail, broken files are one line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -197,10 +195,7 @@ def test_broken_file_is_one_line(tmp_path, capsys, own, kind):
     assert f"cannot read {path}" in one_error_line(capsys)
 
 
-def test_script_runs_from_any_folder_and_ends_with_its_code(tmp_path):
-    script = ROOT / "tools" / "check_parity.py"
-    done = subprocess.run(
-        [sys.executable, script, "absent.npz"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
+def test_script_runs_from_any_folder_and_ends_with_its_code(tmp_path, forked):
+    done = forked(ROOT / "tools" / "check_parity.py", "absent.npz", cwd=tmp_path)
+    assert done.wait() == 2
     assert done.stderr.startswith("error: cannot read absent.npz")

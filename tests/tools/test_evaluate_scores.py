@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +96,9 @@ def test_what_cannot_be_done_is_one_line_on_stderr_and_exit_code_2(
     assert sorted(os.listdir()) == ["broken.npz", "scores.npz"]
 
 
-def test_it_runs_as_a_script_from_any_folder(file, tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, file], cwd=tmp_path, capture_output=True, text=True, check=True)
+def test_it_runs_as_a_script_from_any_folder(file, tmp_path, forked):
+    done = forked(SCRIPT, file, cwd=tmp_path)
+    assert done.wait() == 0
     assert done.stdout.startswith("method")
-    failed = subprocess.run([sys.executable, SCRIPT, "no"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
+    failed = forked(SCRIPT, "no", cwd=tmp_path)
+    assert (failed.wait(), failed.stderr.count("\n")) == (2, 1)

@@ -1,7 +1,5 @@
 """Parity files of our own: complete, reproducible, and read by the comparison."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +68,7 @@ def test_what_cannot_be_made_is_one_line_and_code_2(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_the_script_runs_from_any_folder(tmp_path):
-    script = ROOT / "tools" / "make_parity.py"
-    done = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
+def test_the_script_runs_from_any_folder(tmp_path, forked):
+    done = forked(ROOT / "tools" / "make_parity.py", "--help", cwd=tmp_path)
+    assert done.wait() == 0
     assert "--backbone" in done.stdout
