@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend", "attention_weights", "project_qkv", "run_block", "run_block_on_values", "self_aware_attention"]
+__all__ = [
+    "attend",
+    "attention_weights",
+    "behind_attention",
+    "project_qkv",
+    "run_block",
+    "run_block_on_values",
+    "self_aware_attention",
+]
 
 Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker takes for any module or tensor
 
@@ -55,7 +63,7 @@ def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None
     `causal` and `mask` are those of `attend`.
     """
     q, k, v = project_qkv(block, x) if qkv is None else qkv
-    return _with_mixed(block, x, attend(q, k, v, causal=causal, mask=mask))
+    return behind_attention(block, x, attend(q, k, v, causal=causal, mask=mask))
 
 
 def run_block_on_values(block: Block, x: Tensor) -> Tensor:
@@ -64,7 +72,7 @@ def run_block_on_values(block: Block, x: Tensor) -> Tensor:
     What is left of the attention is W_o v + b_o; shortcut and MLP stay. Tokens depend on nothing but themselves.
     """
     _, _, v = project_qkv(block, x)
-    return _with_mixed(block, x, v.transpose(1, 2).flatten(2))
+    return behind_attention(block, x, v.transpose(1, 2).flatten(2))
 
 
 def self_aware_attention(block: Block, v: Tensor) -> Tensor:
@@ -79,7 +87,7 @@ def self_aware_attention(block: Block, v: Tensor) -> Tensor:
     return block.attn.out_proj(attend(v, v, v))
 
 
-def _with_mixed(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
-    """The block behind its attention, which made `mixed` (B, N, W) of x (B, N, W)."""
+def behind_attention(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The block's output behind its attention, which made `mixed` (..., W) of x (..., W)."""
     x = x + block.ls_1(block.attn.out_proj(mixed))
     return x + block.ls_2(block.mlp(block.ln_2(x)))

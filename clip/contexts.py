@@ -5,22 +5,19 @@ CoOp (Zhou et al., IJCV 2022, https://github.com/KaiyangZhou/CoOp) puts n vector
     [start, v_1, ..., v_n, name, ".", end] + positional embedding --> all blocks, causal --> feature at the end
 
 One context serves all labels, or each label has one of its own. The release runs all 77 positions for every label.
-Here nothing behind the longest name's end is computed, and start and a shared context, which by causality do not depend
-on what follows, run through the tower once for all labels: names attend to their keys and values. Both are exact.
+Here start and a shared context run through the tower once for all labels, and names without padding (`clip.packed`).
 
-C labels, n vectors, T tokens of the longest name with full stop and end, P = 1 + n places in front of it, W trunk
-width, D joint width, h heads, d = W / h.
+C labels, n vectors, T tokens of the longest name with full stop and end, W trunk width, D joint width.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.blocks import project_qkv, run_block
 from clip.load import TextError
+from clip.packed import Layout, Texts, layout_of, run_ends, run_texts
 from clip.text import Bare, TextEncoder
 
 __all__ = ["Context", "assembled", "encode_behind", "random_context", "word_context"]
@@ -89,35 +86,22 @@ def encode_behind(text: TextEncoder, names: Bare, context: Tensor, *, recompute:
         context: (n, W), shared by all names, or (C, n, W), one for each.
         recompute: see `Context`.
     """
-    front, rest = assembled(text, names, context)
-    positions = text.text.positional_embedding
-    front, rest = front + positions[: front.shape[1]], rest + positions[front.shape[1] :][: rest.shape[1]]
-    # Every name sees all that stands in front of it, and of the rest what does not follow. (T, P + T)
-    ahead = torch.ones(rest.shape[1], front.shape[1] + rest.shape[1], dtype=torch.bool, device=rest.device)
-    mask = ahead.tril(front.shape[1])
-    for block in text.blocks:
+    texts, layout = assembled(text, names, context)
+    *inner, last = text.blocks
+    for block in inner:
         if recompute and torch.is_grad_enabled():
-            front, rest = checkpoint(
-                _advance, block, front, rest, mask, use_reentrant=False, preserve_rng_state=False
-            )  # fmt: skip
+            texts = checkpoint(run_texts, block, texts, layout, use_reentrant=False, preserve_rng_state=False)
         else:
-            front, rest = _advance(block, front, rest, mask)
-    return text.pool(rest, names.ends - 1)  # start stands in front
+            texts = run_texts(block, texts, layout)
+    return text.pool(run_ends(last, texts, layout))
 
 
-def assembled(text: TextEncoder, names: Bare, context: Tensor) -> tuple[Tensor, Tensor]:
-    """What enters the tower, without positions: start and context (1 or C, P, W), and the names (C, T, W)."""
-    embedded = text.text.token_embedding(names.tokens)  # (C, 1 + T, W)
-    vectors = (context if context.ndim == 3 else context[None]).to(embedded.dtype)
-    return torch.cat([embedded[: len(vectors), :1], vectors], 1), embedded[:, 1:]
-
-
-def _advance(block: Any, front: Tensor, rest: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Both parts of the sequences behind a block; the front sees nothing of the rest."""
-    own = project_qkv(block, front)
-    q, *keys_and_values = project_qkv(block, rest)
-    k, v = (
-        torch.cat([ahead.expand(len(rest), -1, -1, -1), behind], 2)  # (C, h, P + T, d)
-        for ahead, behind in zip(own[1:], keys_and_values, strict=True)
-    )
-    return run_block(block, front, own, causal=True), run_block(block, rest, (q, k, v), mask=mask)
+def assembled(text: TextEncoder, names: Bare, context: Tensor) -> tuple[Texts, Layout]:
+    """What enters the tower: start and context in front, (1 or C, 1 + n, W), behind them the names."""
+    embed, positions = text.text.token_embedding, text.text.positional_embedding
+    vectors = context if context.ndim == 3 else context[None]
+    start = embed(names.tokens[: len(vectors), :1])  # (1 or C, 1, W)
+    front = torch.cat([start, vectors.to(start.dtype)], 1)
+    layout = layout_of(names.ends)  # the start stands in front
+    own = embed(names.tokens[layout.text, 1 + layout.place])
+    return Texts(front + positions[: front.shape[1]], own + positions[front.shape[1] + layout.place]), layout

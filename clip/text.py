@@ -1,9 +1,11 @@
 """The text tower of the frozen CLIP: label names to label features, with and without label prompts.
 
-The tower is causal and a feature is read at the end-of-text token, so nothing behind the longest name's
-end is computed. Whatever does not depend on the prompts is computed once for a list of names and kept.
+The tower is causal and a feature is read at the end-of-text token, so nothing behind a text's end is computed, and what
+all texts begin with is computed once (`clip.packed`). Whatever does not depend on the prompts is computed once for a
+list of names and kept.
 
-C labels, T tokens up to the longest name's end, W trunk width, D joint width, P prompts.
+C labels, F tokens that all texts begin with, S others of all texts together, T of the longest text, W trunk width, D
+joint width, P prompts.
 """
 
 from collections import OrderedDict
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.blocks import run_block
+from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, shared_tokens
 
 __all__ = ["NO_TEXTS", "Bare", "Prefix", "TextEncoder"]
 
@@ -27,8 +30,8 @@ TOGETHER = 512  # texts that are computed at once where they may be many
 class Prefix(NamedTuple):
     """What the names alone decide."""
 
-    x: Tensor  # (C, T, W), in front of the first prompted block
-    ends: Tensor  # (C,), position of the end-of-text token
+    texts: Texts  # in front of the first prompted block
+    layout: Layout
     plain: Tensor  # (C, D), features of the frozen tower without prompts, not normalised
 
 
@@ -62,7 +65,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.text, self.tokenize, self.template, self.texts = text, tokenize, template, dict(texts)
         self.blocks = list(text.transformer.resblocks)  # a plain list: registered below `text` already
-        self.fork = min(prompted, default=len(self.blocks))
+        self.prompted = bool(prompted)
+        self.fork = min(prompted, default=len(self.blocks) - 1)
         self._kept: OrderedDict[tuple, Any] = OrderedDict()
 
     @property
@@ -77,12 +81,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, names: Sequence[str], prompts: Mapping[int, Tensor]) -> Tensor:
         """Features (C, D) of the names, not normalised; `prompts` maps blocks to (P, W), shared by all labels."""
-        x, ends, plain = self.prefix(names)
+        texts, layout, plain = self.prefix(names)
         if not prompts:
             return plain
-        for index in range(self.fork, len(self.blocks)):
-            x = self._prompted_block(self.blocks[index], x, prompts.get(index))
-        return self.pool(x, ends)
+        *inner, last = range(self.fork, len(self.blocks))
+        for index in inner:
+            texts = self._prompted_block(self.blocks[index], texts, layout, prompts.get(index))
+        return self.pool(self._prompted_ends(self.blocks[last], texts, layout, prompts.get(last)))
 
     def prefix(self, names: Sequence[str]) -> Prefix:
         """What the names alone decide, computed once for each of the latest lists of names."""
@@ -121,10 +126,9 @@ class TextEncoder(nn.Module):
         """
         return self.tokenize([self.texts.get(name) or f"{name.replace('_', ' ')}." for name in names])
 
-    def pool(self, x: Tensor, ends: Tensor) -> Tensor:
-        """Features (C, D) of what the last block gives, (C, T, W), read at positions (C,)."""
-        last = x[torch.arange(len(x), device=x.device), ends]  # (C, W)
-        return self.text.ln_final(last) @ self.text.text_projection
+    def pool(self, ends: Tensor) -> Tensor:
+        """Features (C, D) of what the last block gives at the end of each text, (C, W)."""
+        return self.text.ln_final(ends) @ self.text.text_projection
 
     def _latest(self, compute: Callable[[Sequence[str], torch.device], Any], names: Sequence[str]) -> Any:
         """What `compute` makes of the names, kept for the latest lists; the least recently used is forgotten first."""
@@ -143,36 +147,66 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def _encode_prefix(self, tokens: Tensor) -> Prefix:
         ends = tokens.argmax(-1)  # end-of-text has the largest id
-        parts = zip(tokens[:, : int(ends.max()) + 1].split(TOGETHER), ends.split(TOGETHER), strict=True)
+        count = shared_tokens(tokens, ends)
         # Kept for later calls, which may run at another precision: full precision, whoever asks first.
         with torch.autocast(tokens.device.type, enabled=False):
-            x, plain = map(torch.cat, zip(*(self._through(*part) for part in parts), strict=True))
-        return Prefix(x, ends, plain)
+            parts = [
+                self._through(*part, count) for part in zip(tokens.split(TOGETHER), ends.split(TOGETHER), strict=True)
+            ]
+        own, plain = (torch.cat([part[k] for part in parts]) for k in (1, 2))
+        return Prefix(Texts(parts[0][0], own), layout_of(ends + 1 - count), plain)
 
-    def _through(self, tokens: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """What is in front of the first prompted block, which nobody asks for where there is none, and `plain`."""
-        x = self.text.token_embedding(tokens) + self.text.positional_embedding[: tokens.shape[1]]
+    def _through(self, tokens: Tensor, ends: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What is in front of the first prompted block, which nobody asks for where there is none, and the features."""
+        layout, positions = layout_of(ends + 1 - count), self.text.positional_embedding
+        where = count + layout.place
+        front = self.text.token_embedding(tokens[:1, :count]) + positions[:count]
+        texts = Texts(front, self.text.token_embedding(tokens[layout.text, where]) + positions[where])
         for block in self.blocks[: self.fork]:
-            x = run_block(block, x, causal=True)
-        rest = x
-        for block in self.blocks[self.fork :]:
-            rest = run_block(block, rest, causal=True)
-        return x if self.fork < len(self.blocks) else x[:, :0], self.pool(rest, ends)
+            texts = run_texts(block, texts, layout)
+        rest = texts
+        for block in self.blocks[self.fork : -1]:
+            rest = run_texts(block, rest, layout)
+        own = texts.own if self.prompted else texts.own[:0]
+        return texts.front, own, self.pool(run_ends(self.blocks[-1], rest, layout))
 
     def _read_bare(self, names: Sequence[str], device: torch.device) -> Bare:
         tokens = self.bare_tokens(names)
         ends = tokens.argmax(-1)  # end-of-text has the largest id
         return Bare(tokens[:, : int(ends.max()) + 1].to(device), ends.to(device))
 
-    def _prompted_block(self, block: Any, x: Tensor, prompts: Tensor | None) -> Tensor:
-        """Eq. (2): prompts stand behind start-of-text for one block.
-
-        The context does not grow: tokens that they would push out at its end sit the block out.
-        """
+    def _prompted_block(self, block: Any, texts: Texts, layout: Layout, prompts: Tensor | None) -> Texts:
+        """Eq. (2): prompts stand behind start-of-text for one block."""
         if prompts is None:
-            return run_block(block, x, causal=True)
-        count = len(prompts)
-        kept = min(x.shape[1], len(self.text.positional_embedding) - count)
+            return run_texts(block, texts, layout)
+        if self._is_full(texts, layout, prompts):
+            return self._cut_block(block, texts, layout, prompts)
+        out = run_texts(block, _with_prompts(texts, prompts), layout)
+        return Texts(torch.cat([out.front[:, :1], out.front[:, 1 + len(prompts) :]], 1), out.own)
+
+    def _prompted_ends(self, block: Any, texts: Texts, layout: Layout, prompts: Tensor | None) -> Tensor:
+        """The end of each text, (C, W), behind such a block."""
+        if prompts is None:
+            return run_ends(block, texts, layout)
+        if self._is_full(texts, layout, prompts):
+            return self._cut_block(block, texts, layout, prompts).own[layout.ends]
+        return run_ends(block, _with_prompts(texts, prompts), layout)
+
+    def _is_full(self, texts: Texts, layout: Layout, prompts: Tensor) -> bool:
+        """Whether the context has no room for the prompts in front of the longest text."""
+        return len(prompts) + texts.front.shape[1] + layout.longest > len(self.text.positional_embedding)
+
+    def _cut_block(self, block: Any, texts: Texts, layout: Layout, prompts: Tensor) -> Texts:
+        """The context does not grow: tokens that prompts would push out at its end sit the block out."""
+        x, count = layout.whole(texts), len(prompts)
+        kept = len(self.text.positional_embedding) - count
         sequence = torch.cat([x[:, :1], prompts.to(x.dtype).expand(len(x), -1, -1), x[:, 1:kept]], 1)
         out = run_block(block, sequence, causal=True)
-        return torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:]], 1)
+        x = torch.cat([out[:, :1], out[:, 1 + count :], x[:, kept:]], 1)
+        shared = texts.front.shape[1]
+        return Texts(x[:1, :shared], layout.packed(x[:, shared:]))
+
+
+def _with_prompts(texts: Texts, prompts: Tensor) -> Texts:
+    front = texts.front
+    return texts._replace(front=torch.cat([front[:, :1], prompts.to(front.dtype)[None], front[:, 1:]], 1))

@@ -76,7 +76,7 @@ def build_mkt(
     depth = len(towers.visual.transformer.resblocks)
     _check_mkt(cfg, depth=depth, regions=fewest_regions(cfg, towers))
     count = cfg.MODEL.MKT.BLOCKS
-    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.MKT.TEMPLATE, prompted=(0,), texts=texts)
+    text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.MKT.TEMPLATE, prompted=(), texts=texts)
     return MKT(
         trunk=frozen_trunk(cfg, towers, adapted=range(depth - count, depth)),
         text=text,

@@ -104,7 +104,7 @@ class MKT(Method):
 
     Args:
         trunk: image tower; its first adapted block is the first of the tail's.
-        text: text tower that keeps what enters its first block.
+        text: text tower.
         tail: copies of the trunk's last blocks.
         words: embeddings of the template of `text`.
         stage: 1 trains the tail, 2 the words.

@@ -6,7 +6,7 @@
 A label that has a text of its own in the place of the template shares with it what both begin and end with, at least
 the marks of start and end.
 
-C labels, T tokens, R different words of the template, W trunk width, D joint width.
+C labels, R different words of the template, W trunk width, D joint width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.blocks import run_block
+from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, shared_tokens
 from clip.text import TextEncoder
 
 __all__ = ["TemplateWords"]
@@ -28,49 +28,64 @@ class TemplateWords(nn.Module):
     Where the name stands is seen from what the template makes of two names.
 
     Args:
-        text: the text tower, which is not changed, with the template; `prompted=(0,)`.
+        text: the text tower, which is not changed, with the template.
     """
+
+    tokens: Tensor
 
     def __init__(self, text: TextEncoder) -> None:
         super().__init__()
-        assert text.fork == 0, "the text tower keeps nothing in front of its first block"
         first, second = (_written(row) for row in text.tokenize([text.template.format(n) for n in ("dog", "cat")]))
         self.before, self.after = _shared(first, second), _shared(first[::-1], second[::-1])  # the latter from the end
         self.ids = sorted({*self.before, *self.after})
         self.register_buffer("tokens", torch.tensor(self.ids))  # checkpoints say which words they hold
         self.rows = nn.Parameter(text.text.token_embedding.weight.detach()[self.ids].clone())
-        self._kept: tuple[tuple[str, ...], Tensor] | None = None
+        self._kept: tuple[tuple[str, ...], tuple[Tensor, Tensor, int, Layout]] | None = None
 
     def forward(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
         """Label features (C, D), not normalised.
 
         Args:
-            text: as above; with 0 among its prompted blocks, it keeps what enters the first one.
+            text: as above.
             names: of the labels.
         """
-        x, ends, _ = text.prefix(names)  # (C, T, W)
-        places = self.places(text, names)[:, : x.shape[1]].to(x.device)
-        words = F.embedding(places.clamp(min=0), self.rows) + text.text.positional_embedding[: x.shape[1]]
-        x = torch.where((places >= 0)[..., None], words, x)
-        for block in text.blocks:
-            x = run_block(block, x, causal=True)
-        return text.pool(x, ends)
+        tokens, places, count, layout = self._laid_out(text, names)
+        where = count + layout.place
+        texts = Texts(
+            self._embedded(text, tokens[:1, :count], places[:1, :count], torch.arange(count, device=tokens.device)),
+            self._embedded(text, tokens[layout.text, where], places[layout.text, where], where),
+        )
+        *inner, last = text.blocks
+        for block in inner:
+            texts = run_texts(block, texts, layout)
+        return text.pool(run_ends(last, texts, layout))
+
+    def _embedded(self, text: TextEncoder, tokens: Tensor, places: Tensor, where: Tensor) -> Tensor:
+        """What enters the tower for some tokens."""
+        words, frozen = F.embedding(places.clamp(min=0), self.rows), text.text.token_embedding(tokens)
+        return torch.where((places >= 0)[..., None], words, frozen) + text.text.positional_embedding[where]
+
+    def _laid_out(self, text: TextEncoder, names: Sequence[str]) -> tuple[Tensor, Tensor, int, Layout]:
+        """Tokens and their rows, (C, context) each, and what the texts share; kept for the latest list of names."""
+        if self._kept is None or self._kept[0] != tuple(names):
+            tokens, places = text.tokens(names), self.places(text, names)
+            ends = tokens.argmax(-1)
+            # A word of the template and the same word in a name are not the same.
+            count = shared_tokens(torch.where(places >= 0, -1 - places, tokens), ends)
+            layout = layout_of((ends + 1 - count).to(self.tokens.device))
+            self._kept = tuple(names), (tokens.to(self.tokens.device), places.to(self.tokens.device), count, layout)
+        return self._kept[1]
 
     def places(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
-        """Which row each token of the labels' texts is: (C, context), int64, on the CPU; -1 for tokens of names.
-
-        Kept for the latest list of names.
-        """
-        if self._kept is None or self._kept[0] != tuple(names):
-            tokens = text.tokens(names)
-            places = torch.full_like(tokens, -1)
-            for place, row in zip(places, tokens, strict=True):
-                ids = _written(row)
-                begins, ends = len(_shared(ids, self.before)), len(_shared(ids[::-1], self.after))
-                for index in (*range(begins), *range(len(ids) - ends, len(ids))):
-                    place[index] = self.ids.index(ids[index])
-            self._kept = (tuple(names), places)
-        return self._kept[1]
+        """Which row each token of the labels' texts is: (C, context), int64, on the CPU; -1 for tokens of names."""
+        tokens = text.tokens(names)
+        places = torch.full_like(tokens, -1)
+        for place, row in zip(places, tokens, strict=True):
+            ids = _written(row)
+            begins, ends = len(_shared(ids, self.before)), len(_shared(ids[::-1], self.after))
+            for index in (*range(begins), *range(len(ids) - ends, len(ids))):
+                place[index] = self.ids.index(ids[index])
+        return places
 
 
 def _written(tokens: Tensor) -> list[int]:

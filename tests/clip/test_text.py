@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip import text
-from clip.blocks import run_block
-from clip.text import KEPT_LISTS, TextEncoder
+from clip.packed import run_texts
+from clip.text import KEPT_LISTS, Prefix, TextEncoder
 
 NAMES = ("dog", "traffic light", "a rather long description of what a tricycle might be")
 FULL = " ".join(["dog"] * 70)  # "A photo of a ... ." with start and end: exactly 77 tokens
@@ -75,9 +75,7 @@ def test_tokens_that_prompts_push_out_of_the_context_sit_the_block_out(towers, w
 def test_texts_are_computed_a_few_at_a_time_however_many_there_are(towers, monkeypatch):
     monkeypatch.setattr(text, "TOGETHER", 2)
     sizes = []
-    monkeypatch.setattr(
-        text, "run_block", lambda block, x, **how: (sizes.append(len(x)), run_block(block, x, **how))[1]
-    )
+    monkeypatch.setattr(text, "run_texts", lambda *args: (sizes.append(len(args[2].ends)), run_texts(*args))[1])
     names, prompts = (*NAMES, "cat", "sun"), prompts_for(2)
     plain = encoder_of(towers, (2,)).prefix(names).plain
     assert set(sizes) == {1, 2}
@@ -90,11 +88,11 @@ def test_prompted_blocks_without_a_prompt_run_as_they_are(towers):
     close(encoder_of(towers, (1, 2))(NAMES, prompts), uncut(towers, NAMES, prompts))
 
 
-def test_only_the_longest_name_is_computed_to_its_end(towers):
-    encoder = encoder_of(towers)
-    longest = int(tokens_of(towers, NAMES).argmax(-1).max()) + 1
-    assert encoder.prefix(NAMES).x.shape == (3, longest, 64)
-    assert longest < 77
+def test_what_names_share_is_kept_once_and_each_is_kept_to_its_own_end(towers):
+    texts = encoder_of(towers).prefix(NAMES).texts
+    lengths = tokens_of(towers, NAMES).argmax(-1) + 1
+    assert texts.front.shape == (1, 5, 64)  # start, A photo of a
+    assert texts.own.shape == (int((lengths - 5).sum()), 64)
 
 
 def test_features_do_not_depend_on_the_other_names(towers):
@@ -122,9 +120,9 @@ def ran(towers):
 def test_frozen_part_runs_once_for_a_list_of_names(towers, ran):
     encoder, prompts = encoder_of(towers, (2,)), prompts_for(2)
     encoder(NAMES, prompts)
-    assert ran == [0, 1, 2, 2]  # the frozen tower to its end, then the prompted block
+    assert ran == [0, 0, 1, 1, 2, 2, 2, 2]  # what is shared and what is not: the frozen tower, then the prompted block
     encoder(list(NAMES), prompts)
-    assert ran == [0, 1, 2, 2, 2]
+    assert ran == [0, 0, 1, 1, 2, 2, 2, 2, 2, 2]
 
 
 def test_another_list_of_names_is_another_prefix(towers):
@@ -141,7 +139,7 @@ def test_names_without_a_template_are_cut_at_the_longest_ones_end_and_read_once(
     assert torch.equal(bare.ends, torch.tensor([3, 4]))
     assert encoder.bare(["dog", "traffic_light"]) is bare
     assert torch.equal(encoder.bare_tokens(("dog", "traffic_light")), expected)
-    assert encoder.prefix(("dog", "traffic_light")).ends[0] > 3  # kept apart
+    assert isinstance(encoder.prefix(("dog", "traffic_light")), Prefix)  # kept apart
 
 
 def test_least_recently_used_list_is_forgotten_first(towers, ran):
@@ -156,14 +154,14 @@ def test_least_recently_used_list_is_forgotten_first(towers, ran):
         encoder.prefix(names)
     assert ran == []
     encoder.prefix(lists[1])
-    assert ran == [0, 1, 2]
+    assert ran == [0, 0, 1, 1, 2, 2]
 
 
 def test_prefix_is_in_full_precision_even_under_autocast(towers):
     expected = encoder_of(towers).prefix(NAMES)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = encoder_of(towers).prefix(NAMES)
-    assert torch.equal(found.x, expected.x)
+    assert torch.equal(found.texts.own, expected.texts.own)
     assert torch.equal(found.plain, expected.plain)
 
 
@@ -203,7 +201,7 @@ def test_gradients_reach_prompts_and_no_frozen_weight(towers):
     encoder(NAMES, prompts).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in prompts.values())
     assert all(p.grad is None for p in encoder.parameters())
-    assert not encoder.prefix(NAMES).x.requires_grad
+    assert not encoder.prefix(NAMES).texts.own.requires_grad
 
 
 def test_widths_are_those_of_the_tower(towers):
