@@ -4,6 +4,8 @@ Pictures are files, folders, patterns in quotes, - for a list of paths on stdin,
 docs/predict.md shows the rest.
 """
 
+import interrupts  # noqa: F401 - before all that takes long
+
 import argparse
 import os
 import shutil

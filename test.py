@@ -4,6 +4,8 @@ Takes the checkpoint in TEST.WEIGHT, or that of the newest run in OUTPUT_DIR, an
 beside it, test/YYYYmmdd-HHMMSS.
 """
 
+import interrupts  # noqa: F401 - before all that takes long
+
 import sys
 import warnings
 from collections.abc import Iterator

@@ -5,6 +5,8 @@ results of each evaluation. `--resume auto` goes on with the newest run in OUTPU
 saves and goes on. `torchrun --nproc_per_node 4 train.py ...` trains on several GPUs, docs/scaling.md.
 """
 
+import interrupts  # noqa: F401 - before all that takes long
+
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial

@@ -44,20 +44,23 @@ class DeviceError(UserError, ValueError):
 def new_run(output_dir: str | Path) -> Path:
     """A new, empty folder OUTPUT_DIR/YYYYmmdd-HHMMSS (local time), with -2, -3, ... within the same second.
 
+    Where a clock went back, it has the time of the newest run that is there, so that it is the newest then.
+
     Raises:
         RunError: if it cannot be made.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder, count = Path(output_dir) / stamp, 1
+    now = time.strftime("%Y%m%d-%H%M%S")
     try:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
+        stamp, count = max([found for path in Path(output_dir).iterdir() if (found := _named(path))], default=(now, 0))
+        stamp, count = (stamp, count + 1) if stamp >= now else (now, 1)
         while True:
+            folder = Path(output_dir) / (stamp if count == 1 else f"{stamp}-{count}")
             try:
                 folder.mkdir()
                 return folder
-            except FileExistsError:
+            except FileExistsError:  # another process was quicker
                 count += 1
-                folder = Path(output_dir) / f"{stamp}-{count}"
     except OSError as error:
         raise RunError(f"cannot make a run folder in {output_dir}: {error.strerror}") from error
 
@@ -67,11 +70,14 @@ def newest_run(output_dir: str | Path, holding: str = "checkpoint.pth") -> Path 
 
     Newest by the name, which copying and resuming leave as it is.
     """
-    runs = []
-    for file in Path(output_dir).glob(f"*/{holding}"):
-        if match := re.fullmatch(r"(\d{8}-\d{6})(?:-(\d+))?", file.parent.name):
-            runs.append((match[1], int(match[2] or 1), file.parent))
-    return max(runs)[2] if runs else None
+    runs = [(name, file.parent) for file in Path(output_dir).glob(f"*/{holding}") if (name := _named(file.parent))]
+    return max(runs)[1] if runs else None
+
+
+def _named(folder: Path) -> tuple[str, int] | None:
+    """Time and count in the name of a run folder; None if it is none."""
+    match = re.fullmatch(r"(\d{8}-\d{6})(?:-(\d+))?", folder.name)
+    return None if match is None else (match[1], int(match[2] or 1))
 
 
 def environment(root: str | Path = PROJECT) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from yacs.config import CfgNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from configs import flat, restore_config, with_overrides
 from datasets import build_splits, build_test, identities
 from datasets.compose import Splits

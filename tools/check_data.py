@@ -19,6 +19,8 @@ from yacs.config import CfgNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from configs import load_config
 from datasets import build_splits, image_folder
 from datasets.annotations import read_records

@@ -9,6 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from datasets.records import DataError
 from datasets.shapes import SPLITS, scene
 from engine import cli

@@ -14,6 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from datasets.annotations import read_records
 from datasets.images import SHAPES
 from engine import cli

@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from configs import flat, restore_config
 from datasets.shapes import LABELS, SIZE, SPLITS, scene_labels, scene_masks
 from engine import cli

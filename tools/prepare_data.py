@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from datasets.benchmarks.downloads import Downloads
 from datasets.benchmarks.lists import Lists
 from datasets.benchmarks.published import BY_NAME, Published, compared

@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from PIL import Image, ImageDraw
 
 from datasets.shapes import OBJECTS, SPLITS, UNSEEN, scene

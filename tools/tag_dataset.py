@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from tqdm import tqdm
 
 from engine import cli

@@ -22,6 +22,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import interrupts  # noqa: F401 - before all that takes long
+
 from datasets import shapes
 from engine import cli
 from engine.atomic import atomic_write, make_folder

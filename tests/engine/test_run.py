@@ -56,6 +56,16 @@ def test_a_new_run_is_an_empty_folder_named_by_the_time(tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_a_run_is_the_newest_though_the_clock_went_back(tmp_path, monkeypatch):
+    for name in ("20261025-025959", "20261025-025959-3", "notes", "20270101-000000.bak"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("time.strftime", lambda _: "20261025-020000")
+    made = new_run(tmp_path)
+    assert made.name == "20261025-025959-4"
+    (made / "checkpoint.pth").touch()
+    assert newest_run(tmp_path) == made
+
+
 def test_runs_within_one_second_have_folders_of_their_own(tmp_path):
     folders = [new_run(tmp_path) for _ in range(20)]
     assert len(set(folders)) == 20
