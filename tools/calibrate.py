@@ -11,12 +11,12 @@ import math
 import sys
 from pathlib import Path
 
-import torch
-from yacs.config import CfgNode
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import interrupts  # noqa: F401 - before all that takes long
+
+import torch
+from yacs.config import CfgNode
 
 from configs import flat, restore_config, with_overrides
 from datasets import build_splits, build_test, identities

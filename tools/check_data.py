@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-from yacs.config import CfgNode
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import interrupts  # noqa: F401 - before all that takes long
+
+from tqdm import tqdm
+from yacs.config import CfgNode
 
 from configs import load_config
 from datasets import build_splits, image_folder

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import interrupts  # noqa: F401 - before all that takes long
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from configs import flat, restore_config
 from datasets.shapes import LABELS, SIZE, SPLITS, scene_labels, scene_masks

@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import interrupts  # noqa: F401 - before all that takes long
+
+from tqdm import tqdm
 
 from datasets.benchmarks.downloads import Downloads
 from datasets.benchmarks.lists import Lists

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import interrupts  # noqa: F401 - before all that takes long
+
 import matplotlib
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import interrupts  # noqa: F401 - before all that takes long
 
 from datasets import shapes
 from engine import cli
