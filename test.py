@@ -28,7 +28,7 @@ from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
 from model import UNTRAINED, build_method, build_zero_shot, load_towers
-from parallel import connect, is_first, joined, rank, world_size
+from parallel import connect, from_first, is_first, joined, rank, world_size
 
 
 def checkpoint_path(cfg: CfgNode) -> Path:
@@ -84,10 +84,10 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
 
 def test(cfg: CfgNode) -> None:
     """Prints the table of results, and writes it and, if asked for, the raw scores."""
-    path = checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None
-    state = None if path is None else load_state(path)
     device = resolve_device(cfg.DEVICE)
-    connect(device)
+    connect(device)  # all test what the first finds, though a training may be writing there
+    path = from_first(lambda: checkpoint_path(cfg) if cfg.MODEL.METHOD not in UNTRAINED else None)
+    state = from_first(lambda: None if path is None else load_state(path))
     splits = build_splits(cfg, train_needed=False, trained_on=() if state is None else state.seen)
     print(splits)
     data = build_test(cfg, cfg.TEST.SPLIT, splits, share=(rank(), world_size()))

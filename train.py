@@ -34,7 +34,7 @@ from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
-from parallel import any_of_all, connect, from_first, is_first, joined, rank, world_size
+from parallel import connect, from_first, is_first, joined, rank, wait_for_all, world_size
 from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
 from tagging.portable import parts_of
@@ -121,7 +121,6 @@ class Run:
 
         def after_step(done: int) -> None:
             self.batch, self.step = done, trainer.step
-            asked.agree()
             if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
                 self.save(folder / CHECKPOINT)
             self.save_where_asked(folder, asked)
@@ -145,6 +144,7 @@ class Run:
         if self.epoch <= cfg.SOLVER.MAX_EPOCHS:
             print(f"ended early: validation mAP has not risen since epoch {self.best_epoch} (SOLVER.PATIENCE)")
         self.calibrate(cfg, folder, log)
+        wait_for_all()
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
 
@@ -171,12 +171,13 @@ class Run:
         print(f"probabilities calibrated on validation images: {calibration.summary()}")
 
     def save_where_asked(self, folder: Path, asked: Requests) -> None:
-        """Saves, and ends, as far as signals want it."""
-        if asked.save or asked.end:
-            asked.save = False
+        """Saves, and ends, as far as signals to any process want it."""
+        save, end = asked.agreed()
+        if save or end:
             self.save(folder / CHECKPOINT)
-            any_of_all([])  # a process that ends sooner would take along the one that writes
-        asked.obey()
+            wait_for_all()  # a process that ends sooner would take along the one that writes
+        if end:
+            asked.obey()
 
     def is_done(self, cfg: CfgNode) -> bool:
         """Whether nothing is left to train."""

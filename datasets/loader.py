@@ -46,6 +46,7 @@ class Share(NamedTuple):
 
 
 WHOLE = Share(0, 1)
+SPARED = 120  # seconds that a worker lives on after SIGTERM, for the step under way and its checkpoint
 
 
 class Collated(NamedTuple):
@@ -201,16 +202,12 @@ def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader
 
 
 def _undisturbed(_worker: int) -> None:
-    """Lets the training end first: schedulers send its signals to every process of a job.
+    """Lets the training end first: schedulers send its signals to every process of a job, and launchers once more.
 
-    The second SIGTERM ends a worker, so that one which hangs can be ended by the loader.
+    SIGTERM ends a worker in the end, so that one which hangs can be ended by the loader.
     """
-
-    def spared(number: int, _: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, spared)
     if hasattr(signal, "SIGUSR1"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SPARED))
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 

@@ -22,7 +22,7 @@ class Requests:
     """What has been asked for.
 
     Attributes:
-        save: SIGUSR1 came; whoever saves sets it back.
+        save: SIGUSR1 came to this process since `agreed`.
         end: SIGTERM came where it had to wait.
     """
 
@@ -45,11 +45,16 @@ class Requests:
             self._waits = False
         self.obey()
 
-    def agree(self) -> None:
-        """Asks all processes what one of them was asked, at the same step."""
-        self.save, end = any_of_all([self.save, self.end])
+    def agreed(self) -> tuple[bool, bool]:
+        """Whether any process has been asked to save since the last time, or to end: the same answer in all of them.
+
+        What signals say to this process alone decides nothing that all have to do together.
+        """
+        mine, self.save = [self.save, self.end], False
+        save, end = any_of_all(mine)
         if end:
             self._ask_to_end()
+        return save, end
 
     def obey(self) -> None:
         """Raises Terminated if SIGTERM came."""

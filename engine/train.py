@@ -177,7 +177,8 @@ class Trainer:
 
     def _leave_out(self, batch: Any, epoch: int, loss: float) -> None:
         """Says which batch has no finite loss, or stops there."""
-        what = f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, images {', '.join(batch.paths)}"
+        paths = [path for share in gathered(batch.paths) or [] for path in share]
+        what = f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, images {', '.join(paths)}"
         if not self.skip_nonfinite:
             raise NonFiniteLossError(what)
         self.step, self._skipped, self._in_a_row = self.step + 1, self._skipped + 1, self._in_a_row + 1

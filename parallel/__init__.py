@@ -16,6 +16,7 @@ from parallel.group import (
     local_rank,
     rank,
     tells_of_failure,
+    wait_for_all,
     world_size,
 )
 from parallel.reductions import anywhere, as_one, least, logsumexp, mean, own_share, summed
@@ -39,5 +40,6 @@ __all__ = [
     "rank",
     "summed",
     "tells_of_failure",
+    "wait_for_all",
     "world_size",
 ]

@@ -25,13 +25,17 @@ __all__ = [
     "local_rank",
     "rank",
     "tells_of_failure",
+    "wait_for_all",
     "world_size",
 ]
 
 Value = TypeVar("Value")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # What gloo, NCCL and the store say where the other side of a connection is gone.
-LOST = ("closed by peer", "Connection reset", "Broken pipe", "remote process exited", "Connection refused")
+LOST = (
+    "closed by peer", "Connection reset", "Broken pipe", "remote process exited", "Connection refused", "Timed out",
+    "failed to recv",
+)  # fmt: skip
 FAILED = "failed"  # counts in the store the processes that have failed
 _store: dist.Store | None = None  # of the launcher, so that it outlives every process of the group
 
@@ -76,20 +80,26 @@ def connect(device: torch.device) -> None:
     """Makes the processes a group that computes on `device`, each on its own; nothing where there is one process.
 
     Raises:
-        UserError: if that is a GPU and another process of this machine has the same.
+        UserError: if there are more processes than GPUs on this machine, or they do not take one each.
     """
     if _store is None or dist.is_initialized():
         return
+    if device.type == "mps":
+        raise UserError("several processes cannot train on mps: choose DEVICE cpu, or one process")
     if device.type == "cuda":
-        if device.index != local_rank():
-            raise UserError(
-                f"process {local_rank()} of this machine has no GPU of its own, {device} is another's: start no more "
-                f"than {torch.cuda.device_count()} here, with DEVICE auto"
-            )
+        _require_own(device)
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     count, index = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     dist.init_process_group(backend, store=_store, world_size=count, rank=index)
+
+
+def _require_own(device: torch.device) -> None:
+    count, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if count > gpus:  # decided alike in all of them: one alone would wait for the others
+        raise UserError(f"{count} processes and {gpus} GPUs on this machine: start one for each GPU")
+    if count > 1 and device.index != local_rank():
+        raise UserError(f"{device} is one GPU, and each of {count} processes needs its own: DEVICE auto gives it")
 
 
 def world_size() -> int:
@@ -139,12 +149,17 @@ def from_first(make: Callable[[], Value]) -> Value:
 
 
 def any_of_all(flags: Sequence[bool]) -> list[bool]:
-    """Which of the flags are set in any process; returns once every process has come here."""
+    """Which of the flags, at least one, are set in any process."""
     if world_size() == 1:
         return list(flags)
     counts = torch.tensor(flags, dtype=torch.int32)
     dist.all_reduce(counts)
     return (counts > 0).tolist()
+
+
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    any_of_all([False])  # gloo waits for nobody where there is nothing to exchange
 
 
 def tells_of_failure() -> bool:

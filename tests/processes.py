@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT = 60.0  # seconds for all of them
+TIMEOUT = 180.0  # seconds for each
 
 
 def random(*size: int, seed: int = 0) -> Tensor:
@@ -24,24 +25,26 @@ def share_of(whole: Tensor, rank: int, count: int) -> Tensor:
     return whole[len(whole) * rank // count : len(whole) * (rank + 1) // count]
 
 
-def new_store() -> dist.Store:
-    """What the launcher holds, as torchrun does, so that it outlives the processes."""
-    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-
-
 def launched(
-    count: int, work: Callable[[int], Any], *, errors: bool = False, store: Any = None, restarts: int = 0
+    count: int, work: Callable[[int], Any], *, errors: bool = False, store: str | None = None, restarts: int = 0
 ) -> list[Any]:
     """What `work(rank)` gives in each of `count` processes; with `errors`, the exceptions that it ends with too.
 
-    Nobody has joined yet: see `parallel.joined` and `parallel.connect`. None stands for a process that died. After
-    `restarts` failures, processes are started with the `store` of the first.
+    Nobody has joined yet: see `parallel.joined` and `parallel.connect`. None stands for a process that died. They meet
+    in a file, `store`, or a new one; "tcp" is torchrun's way, which looks up names of machines and may wait for that.
+    After `restarts` failures, processes are started with the store of the first.
     """
-    store = store or new_store()
+    # The launcher holds the store, as torchrun does, so that it outlives the processes.
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if store == "tcp" else None
+    place = store or os.path.join(tempfile.mkdtemp(), "store")
     fork = multiprocessing.get_context("fork")
     ends = [fork.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        fork.Process(target=_child, args=(work, rank, count, store.port, restarts, ends[rank][1]), daemon=True)
+        fork.Process(
+            target=_child,
+            args=(work, rank, count, server.port if server else place, restarts, ends[rank][1]),
+            daemon=True,
+        )
         for rank in range(count)
     ]
     for process, (_, sender) in zip(processes, ends, strict=True):
@@ -64,12 +67,14 @@ def _received(process: Any, receiver: Any) -> Any:
         process.kill()
 
 
-def _child(work: Callable[[int], Any], rank: int, count: int, port: int, restarts: int, sender: Any) -> None:
+def _child(work: Callable[[int], Any], rank: int, count: int, place: int | str, restarts: int, sender: Any) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "MASTER_PORT": str(place), "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": str(restarts),
     }  # fmt: skip
+    if isinstance(place, str):
+        dist.rendezvous = lambda _: iter([(dist.FileStore(place, -1), rank, count)])  # type: ignore[assignment]
     try:
         answer = work(rank)
     except BaseException as error:  # for the test to look at

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+import engine.train
 import parallel
 from engine.state import load_state
 from engine.train import Trainer
@@ -129,6 +130,49 @@ def test_sigterm_to_one_process_saves_and_ends_all(rank, train_script, finished,
     assert load_state(run / "checkpoint.pth").step == 2
     launched(2, trains(train_script, config, "auto"))
     assert_alike(run, finished.run)
+
+
+def in_save(train_script, monkeypatch):
+    """SIGUSR1 to the first process while it writes its second checkpoint."""
+    original, count = train_script.Run.save, iter(range(100))
+
+    def save(run, path):
+        if os.environ.get("RANK") == "0" and next(count) == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        original(run, path)
+
+    monkeypatch.setattr(train_script.Run, "save", save)
+
+
+def behind_the_last_step(_, monkeypatch):
+    """SIGUSR1 to the second process between the last step of an epoch and its end."""
+    original = engine.train.warn_of_broken_images
+
+    def warned(*args):
+        original(*args)
+        if os.environ.get("RANK") == "1":
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(engine.train, "warn_of_broken_images", warned)
+
+
+@pytest.mark.parametrize("signalled", [in_save, behind_the_last_step])
+def test_sigusr1_to_one_process_saves_in_step_whenever_it_comes(
+    signalled, train_script, finished, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        signalled(train_script, patch)
+        launched(2, trains(train_script, finished.config("OUTPUT_DIR", str(tmp_path), "SOLVER.CHECKPOINT_PERIOD", "1")))
+    (run,) = tmp_path.iterdir()
+    assert_alike(run, finished.run)
+
+
+def test_a_loss_that_is_not_finite_is_told_with_the_images_of_all_processes(
+    train_script, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train_script.RAM, "losses", lambda *_: {"local": torch.tensor(float("nan"))})
+    errors = launched(2, trains(train_script, finished.config("OUTPUT_DIR", str(tmp_path))), errors=True)
+    assert str(errors[0]).count("images/train") == 2  # of one batch, one in each process
 
 
 def test_more_processes_than_images_of_a_batch_are_refused(train_script, finished, tmp_path):

@@ -32,7 +32,7 @@ from clip.text import TextEncoder
 from model.method import Group, Method, ModelError
 from parallel import own_share
 
-__all__ = ["Classified", "CoMC", "Corpus", "drawn_sentences", "joined", "single_sentences"]
+__all__ = ["Classified", "CoMC", "Corpus", "drawn_sentences", "in_words", "single_sentences"]
 
 MOST_LABELS = 5  # of a sentence
 COPIES = 9  # of the plain sentence about one label beside ImageNet's
@@ -175,7 +175,7 @@ def drawn_sentences(labels: Sequence[str], *, template: str, count: int, seed: i
     for _ in range(count):
         size = int(torch.randint(1, min(MOST_LABELS, len(labels)) + 1, (), generator=generator))
         named = torch.randperm(len(labels), generator=generator)[:size].tolist()
-        yield template.format(joined([labels[index] for index in named])), named
+        yield template.format(in_words([labels[index] for index in named])), named
 
 
 def single_sentences(
@@ -187,7 +187,7 @@ def single_sentences(
             yield texts.get(label) or template.format(label), [index]
 
 
-def joined(names: Sequence[str]) -> str:
+def in_words(names: Sequence[str]) -> str:
     """The names as a list in a sentence: "dog", "dog and cat", "dog, cat and tree"."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

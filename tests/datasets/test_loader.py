@@ -1,4 +1,5 @@
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -217,3 +218,16 @@ def test_batches_say_where_targets_are_known(dataset, workers):
     first, *_ = loader.test_loader(masked, 4, workers)
     assert first.known.tolist() == [[True, True], [True, False], [True, True], [True, True]]
     assert next(iter(loader.test_loader(made, 4, workers))).known is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+def test_processes_that_read_outlive_the_signals_that_schedulers_and_launchers_send(monkeypatch):
+    monkeypatch.setattr(loader, "SPARED", 1)
+    process = os.fork()
+    if process == 0:
+        loader._undisturbed(0)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        signal.pause()  # hangs
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGALRM  # and not SIGTERM

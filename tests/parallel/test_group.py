@@ -1,4 +1,5 @@
 import os
+import time
 from contextlib import redirect_stdout
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 import parallel
 from errors import UserError
-from tests.processes import launched, new_store
+from tests.processes import launched
 
 CPU = torch.device("cpu")
 
@@ -121,22 +122,44 @@ def test_a_process_that_dies_takes_the_others_along():
         assert str(error) == "another process of this run has ended; --resume goes on with a training"
 
 
-def test_two_processes_of_a_machine_cannot_share_a_gpu():
+def test_processes_meet_as_torchrun_lets_them():
+    assert launched(2, as_group(parallel.gathered), store="tcp") == [[0, 1], None]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "said"),
+    [("cuda:9", 1, "2 processes and 1 GPUs on this machine: start one for each GPU"),
+     ("cuda:9", 2, "cuda:9 is one GPU, and each of 2 processes needs its own: DEVICE auto gives it"),
+     ("mps", 0, "several processes cannot train on mps")],
+)  # fmt: skip
+def test_processes_that_cannot_have_a_gpu_each_are_refused_alike(monkeypatch, device, gpus, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
     def work(_):
         with parallel.joined():
-            parallel.connect(torch.device("cuda:1"))
+            parallel.connect(torch.device(device))
 
-    refused, _ = launched(2, work, errors=True)
-    assert str(refused).startswith("process 0 of this machine has no GPU of its own, cuda:1 is another's")
+    assert all(str(error).startswith(said) for error in launched(2, work, errors=True))
 
 
-def test_processes_that_are_started_again_begin_anew():
+def test_who_waits_for_all_waits():
+    def work(rank):
+        begun = time.monotonic()
+        time.sleep(0.5 * rank)
+        parallel.wait_for_all()
+        return time.monotonic() - begun
+
+    assert min(launched(2, as_group(work))) > 0.4
+
+
+def test_processes_that_are_started_again_begin_anew(tmp_path):
     def dies(rank):
         if rank == 1:
             os._exit(9)
         parallel.gathered(rank)
 
-    store = new_store()
+    store = str(tmp_path / "store")
     launched(2, as_group(dies), errors=True, store=store)
     again = launched(2, as_group(parallel.gathered), store=store, restarts=1)
     assert again == [[0, 1], None]

@@ -13,7 +13,7 @@ from engine.run import newest_run
 from engine.state import load_state
 from loss import ranking_loss
 from model import ModelError, build_method
-from model.compared.comc import drawn_sentences, joined, single_sentences
+from model.compared.comc import drawn_sentences, in_words, single_sentences
 from tagging.build import build as build_tagger
 from tagging.portable import parts_of
 
@@ -42,14 +42,14 @@ def sentences(count=400, labels=LABELS, seed=0):
 
 
 def test_names_are_joined_as_in_a_sentence():
-    found = [joined(LABELS[:count]) for count in (1, 2, 3)]
+    found = [in_words(LABELS[:count]) for count in (1, 2, 3)]
     assert found == ["cat", "cat and traffic light", "cat, traffic light and dog"]
 
 
 def test_drawn_sentences_name_different_labels_in_their_order():
     for text, named in sentences():
         assert len(set(named)) == len(named)
-        assert text == f"a photo of a {joined([LABELS[index] for index in named])}."
+        assert text == f"a photo of a {in_words([LABELS[index] for index in named])}."
 
 
 @pytest.mark.parametrize(("labels", "sizes"), [(LABELS, {1, 2, 3, 4}), (tuple("abcdefgh"), {1, 2, 3, 4, 5})])
