@@ -36,13 +36,13 @@ def launched(
     """
     # The launcher holds the store, as torchrun does, so that it outlives the processes.
     server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if store == "tcp" else None
-    place = store or os.path.join(tempfile.mkdtemp(), "store")
+    where = server.port if server else store or os.path.join(tempfile.mkdtemp(), "store")
     fork = multiprocessing.get_context("fork")
     ends = [fork.Pipe(duplex=False) for _ in range(count)]
     processes = [
         fork.Process(
             target=_child,
-            args=(work, rank, count, server.port if server else place, restarts, ends[rank][1]),
+            args=(work, rank, count, where, restarts, ends[rank][1]),
             daemon=True,
         )
         for rank in range(count)

@@ -167,9 +167,7 @@ def test_sigusr1_to_one_process_saves_in_step_whenever_it_comes(
     assert_alike(run, finished.run)
 
 
-def test_a_loss_that_is_not_finite_is_told_with_the_images_of_all_processes(
-    train_script, finished, tmp_path, monkeypatch
-):
+def test_a_loss_that_is_not_finite_names_the_images_of_all(train_script, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(train_script.RAM, "losses", lambda *_: {"local": torch.tensor(float("nan"))})
     errors = launched(2, trains(train_script, finished.config("OUTPUT_DIR", str(tmp_path))), errors=True)
     assert str(errors[0]).count("images/train") == 2  # of one batch, one in each process
