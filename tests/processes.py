@@ -72,6 +72,7 @@ def _child(work: Callable[[int], Any], rank: int, count: int, place: int | str, 
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(place), "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": str(restarts),
+        "GLOO_SOCKET_IFNAME": "lo",  # the name of this machine need not be looked up
     }  # fmt: skip
     if isinstance(place, str):
         dist.rendezvous = lambda _: iter([(dist.FileStore(place, -1), rank, count)])  # type: ignore[assignment]
