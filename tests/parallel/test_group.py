@@ -99,6 +99,14 @@ def test_half_of_the_variables_are_not_enough(monkeypatch):
         pass
 
 
+def test_one_is_the_first_before_they_are_a_group():
+    def work(_):
+        with parallel.joined():
+            return parallel.rank(), parallel.is_first(), parallel.world_size()
+
+    assert launched(2, work) == [(0, True, 1), (1, False, 1)]
+
+
 def test_only_the_first_prints(tmp_path):
     def work(rank):
         with (tmp_path / str(rank)).open("w") as file, redirect_stdout(file), parallel.joined():
