@@ -1,6 +1,7 @@
 """A table as it came out: mean and deviation over seeds beside the paper's numbers."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -48,15 +49,15 @@ class Report(NamedTuple):
     machine: str  # that speeds were measured on
 
     @property
-    def seeds(self) -> list[int]:
-        """Those that a trained row has."""
-        found = {outcome.content["seed"] for line in self.lines for outcome in line.outcomes}
-        return sorted(found - {None})
-
-    @property
     def spread(self) -> str:
-        """What numbers with and without a deviation rest on, in words."""
-        return f"Seeds {', '.join(map(str, self.seeds))}." if len(self.seeds) > 1 else "One seed: no spread is known."
+        """What numbers with and without a deviation rest on, in words: the seeds of most rows, and those of others."""
+        seeds = {line.name: tuple(sorted({o.content["seed"] for o in line.outcomes} - {None})) for line in self.lines}
+        trained = {name: those for name, those in seeds.items() if those}
+        counts = Counter(trained.values())
+        usual = max(counts, key=lambda those: (counts[those], len(those)), default=())
+        first = f"Seeds {', '.join(map(str, usual))}" if len(usual) > 1 else "One seed: no spread is known"
+        rest = [f"{name}: {len(those)} seeds" for name, those in trained.items() if len(those) != len(usual)]
+        return f"{'; '.join([first, *rest])}."
 
     @property
     def is_empty(self) -> bool:

@@ -96,4 +96,12 @@ def test_raw_weights_are_shown_if_they_are_asked_for(planned, filled):
 
 
 def test_a_report_knows_its_seeds_and_whether_there_is_anything(shown):
-    assert (shown("11").seeds, shown("11").is_empty) == ([1, 2], False)
+    assert (shown("11").spread, shown("11").is_empty) == ("Seeds 1, 2.", False)
+
+
+def test_rows_with_more_seeds_than_the_others_are_named(planned, filled):
+    plan = planned("11", seeds=(1, 2))
+    folder = filled(plan)
+    outcomes = collect([folder])
+    some = {key: one for key, one in outcomes.items() if one.content["run"] == "ram" or one.content["seed"] == 1}
+    assert report(plan.tables[0], plan.dataset, some).spread == "One seed: no spread is known; RAM: 2 seeds."
