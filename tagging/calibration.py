@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from errors import UserError
@@ -19,6 +20,7 @@ __all__ = ["Calibration", "CalibrationError", "Reliability", "fit", "reliability
 GRID = 199  # thresholds that are tried: 0.005, 0.010, ..., 0.995
 ENOUGH = 10  # positives from which a label has a threshold of its own
 LARGEST = 1_000_000  # pairs of image and label that are fitted on
+STEPS, FLAT = 100, 1e-10  # of Newton's method at most, and the change of a weight that ends it
 PENALTY = 1e-4  # of squared weights, per pair
 BINS = 15
 NEVER = 1.1  # a threshold that no probability reaches
@@ -197,7 +199,7 @@ def reliability(probabilities: Tensor, targets: Tensor) -> Reliability:
 
 
 def _fitted(evidence: Tensor, targets: Tensor, generator: torch.Generator) -> Calibration:
-    """The head alone: penalised maximum likelihood, convex, by L-BFGS in float64."""
+    """The head alone: penalised maximum likelihood in float64."""
     x, y = evidence.flatten(0, 1), targets.flatten().double()
     if len(x) > LARGEST:
         kept = torch.randperm(len(x), generator=generator)[:LARGEST]
@@ -211,22 +213,38 @@ def _fitted(evidence: Tensor, targets: Tensor, generator: torch.Generator) -> Ca
         )
     x = x.double()
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-    x = (x - mean) / std
-    w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [w], max_iter=500, tolerance_grad=1e-8, tolerance_change=1e-14, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = torch.nn.functional.binary_cross_entropy_with_logits(x @ w[1:] + w[0], y) + PENALTY * (w[1:] ** 2).sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    w = w.detach()
+    w = _minimiser((x - mean) / std, y)
     empty = torch.zeros(0)
     return Calibration(mean, std, w[1:].clone(), float(w[0]), (), empty, empty, empty, None, None, 0)
+
+
+def _minimiser(x: Tensor, y: Tensor) -> Tensor:
+    """Bias and weights (1 + F,) of the smallest mean log loss plus penalty, which is convex: by Newton's method.
+
+    Args:
+        x: (n, F), float64.
+        y: (n,), 0 or 1, both of them there.
+    """
+    x = torch.cat([torch.ones_like(x[:, :1]), x], 1)
+    penalty = torch.full((x.shape[1],), PENALTY, dtype=x.dtype)
+    penalty[0] = 0  # of the bias there is none
+
+    def loss(w: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(x @ w, y) + (penalty * w * w).sum()
+
+    w = torch.zeros_like(penalty)
+    for _ in range(STEPS):
+        p = (x @ w).sigmoid()
+        slope = x.T @ (p - y) / len(y) + 2 * penalty * w
+        curvature = x.T @ (x * (p * (1 - p))[:, None]) / len(y) + torch.diag(2 * penalty)
+        step = torch.linalg.solve(curvature, slope)
+        now = loss(w)
+        while step.abs().max() > FLAT and loss(w - step) > now:
+            step = step / 2
+        w = w - step
+        if step.abs().max() <= FLAT:
+            break
+    return w
 
 
 def _precision(wanted: str) -> float:
