@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["damaged_part", "is_writable", "open_regular", "read_bytes", "read_text"]
+__all__ = ["damaged_part", "is_writable", "open_regular", "read_bytes", "read_text", "written_out"]
 
 
 def open_regular(path: str | os.PathLike[str], mode: str = "rb", **how: Any) -> Any:
@@ -55,6 +55,11 @@ def damaged_part(path: str | os.PathLike[str]) -> str | None:
 def is_writable(text: str) -> bool:
     """Whether a text can stand in a file: without halves of characters (lone surrogates), as JSON and YAML may give."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def written_out(text: str) -> str:
+    """The text with halves of characters written out, which names of files that are no UTF-8 hold for their bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _regular(path: str, flags: int) -> int:

@@ -11,13 +11,14 @@ C labels, n vectors, T tokens of the longest name with full stop and end, W trun
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clip.load import TextError
-from clip.packed import Layout, Texts, layout_of, run_ends, run_texts
+from clip.packed import Layout, Texts, layout_of, run_texts, run_to_ends
 from clip.text import Bare, TextEncoder
 
 __all__ = ["Context", "assembled", "encode_behind", "random_context", "word_context"]
@@ -87,13 +88,9 @@ def encode_behind(text: TextEncoder, names: Bare, context: Tensor, *, recompute:
         recompute: see `Context`.
     """
     texts, layout = assembled(text, names, context)
-    *inner, last = text.blocks
-    for block in inner:
-        if recompute and torch.is_grad_enabled():
-            texts = checkpoint(run_texts, block, texts, layout, use_reentrant=False, preserve_rng_state=False)
-        else:
-            texts = run_texts(block, texts, layout)
-    return text.pool(run_ends(last, texts, layout))
+    again = partial(checkpoint, run_texts, use_reentrant=False, preserve_rng_state=False)
+    run = again if recompute and torch.is_grad_enabled() else run_texts
+    return text.pool(run_to_ends(text.blocks, texts, layout, run))
 
 
 def assembled(text: TextEncoder, names: Bare, context: Tensor) -> tuple[Texts, Layout]:

@@ -7,6 +7,7 @@ behind the other, and only attention looks at them text by text. Both are exact.
 C texts, F tokens in front, S own tokens of all texts together, T of the longest, W trunk width, h heads, d = W / h.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from clip.blocks import attend, behind_attention, project_qkv, run_block
 
-__all__ = ["Layout", "Texts", "layout_of", "run_ends", "run_texts", "shared_tokens"]
+__all__ = ["Layout", "Texts", "layout_of", "run_ends", "run_texts", "run_to_ends", "shared_tokens"]
 
 
 class Layout(NamedTuple):
@@ -46,6 +47,9 @@ class Texts(NamedTuple):
 
     front: Tensor  # (1, F, W), what all begin with; or (C, F, W), where each text begins with something of its own
     own: Tensor  # (S, W)
+
+
+Run = Callable[[Any, Texts, Layout], Texts]
 
 
 def shared_tokens(tokens: Tensor, ends: Tensor) -> int:
@@ -87,6 +91,14 @@ def run_ends(block: Any, texts: Texts, layout: Layout) -> Tensor:
     keys = torch.arange(k.shape[2], device=k.device) - (k.shape[2] - layout.longest)
     mixed = attend(q[0][:, layout.ends].transpose(0, 1)[:, :, None], k, v, mask=(keys <= last[:, None])[:, None, None])
     return behind_attention(block, texts.own[layout.ends], mixed[:, 0])
+
+
+def run_to_ends(blocks: Sequence[Any], texts: Texts, layout: Layout, run: Run = run_texts) -> Tensor:
+    """The last token of each text behind the last of the blocks, (C, W); `run` takes it through those in front."""
+    *inner, last = blocks
+    for block in inner:
+        texts = run(block, texts, layout)
+    return run_ends(last, texts, layout)
 
 
 def _with_front(front: Tensor, own: Tensor) -> Tensor:

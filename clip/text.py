@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.blocks import run_block
-from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, shared_tokens
+from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, run_to_ends, shared_tokens
 
 __all__ = ["NO_TEXTS", "Bare", "Prefix", "TextEncoder"]
 
@@ -164,11 +164,8 @@ class TextEncoder(nn.Module):
         texts = Texts(front, self.text.token_embedding(tokens[layout.text, where]) + positions[where])
         for block in self.blocks[: self.fork]:
             texts = run_texts(block, texts, layout)
-        rest = texts
-        for block in self.blocks[self.fork : -1]:
-            rest = run_texts(block, rest, layout)
         own = texts.own if self.prompted else texts.own[:0]
-        return texts.front, own, self.pool(run_ends(self.blocks[-1], rest, layout))
+        return texts.front, own, self.pool(run_to_ends(self.blocks[self.fork :], texts, layout))
 
     def _read_bare(self, names: Sequence[str], device: torch.device) -> Bare:
         tokens = self.bare_tokens(names)

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine.atomic import atomic_write
+from files import written_out
 
 __all__ = ["PageEntry", "write_page"]
 
@@ -121,4 +122,4 @@ def _jpeg(image: Image.Image) -> str:
 
 def _text(name: str) -> str:
     """A name for markup and attributes; bytes of a file name that are no UTF-8 are spelt out."""
-    return html.escape(name.encode("utf-8", "backslashreplace").decode())
+    return html.escape(written_out(name))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from files import open_regular, read_bytes, read_text
+from files import open_regular, read_bytes, read_text, written_out
 
 
 def test_a_regular_file_is_read_through_links_too(tmp_path):
@@ -37,3 +37,7 @@ def test_whatever_else_is_an_error_of_the_system_that_says_why(odd):
         with pytest.raises(OSError, match=why) as caught:
             read(path)
         assert why in caught.value.strerror
+
+
+def test_bytes_of_a_name_that_are_no_text_are_written_out():
+    assert written_out("é\udcff.png") == "é\\udcff.png"

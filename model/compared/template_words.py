@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, shared_tokens
+from clip.packed import Layout, Texts, layout_of, run_to_ends, shared_tokens
 from clip.text import TextEncoder
 
 __all__ = ["TemplateWords"]
@@ -55,10 +55,7 @@ class TemplateWords(nn.Module):
             self._embedded(text, tokens[:1, :count], places[:1, :count], torch.arange(count, device=tokens.device)),
             self._embedded(text, tokens[layout.text, where], places[layout.text, where], where),
         )
-        *inner, last = text.blocks
-        for block in inner:
-            texts = run_texts(block, texts, layout)
-        return text.pool(run_ends(last, texts, layout))
+        return text.pool(run_to_ends(text.blocks, texts, layout))
 
     def _embedded(self, text: TextEncoder, tokens: Tensor, places: Tensor, where: Tensor) -> Tensor:
         """What enters the tower for some tokens."""
@@ -68,7 +65,8 @@ class TemplateWords(nn.Module):
     def _laid_out(self, text: TextEncoder, names: Sequence[str]) -> tuple[Tensor, Tensor, int, Layout]:
         """Tokens and their rows, (C, context) each, and what the texts share; kept for the latest list of names."""
         if self._kept is None or self._kept[0] != tuple(names):
-            tokens, places = text.tokens(names), self.places(text, names)
+            tokens = text.tokens(names)
+            places = self._places(tokens)
             ends = tokens.argmax(-1)
             # A word of the template and the same word in a name are not the same.
             count = shared_tokens(torch.where(places >= 0, -1 - places, tokens), ends)
@@ -78,7 +76,9 @@ class TemplateWords(nn.Module):
 
     def places(self, text: TextEncoder, names: Sequence[str]) -> Tensor:
         """Which row each token of the labels' texts is: (C, context), int64, on the CPU; -1 for tokens of names."""
-        tokens = text.tokens(names)
+        return self._places(text.tokens(names))
+
+    def _places(self, tokens: Tensor) -> Tensor:
         places = torch.full_like(tokens, -1)
         for place, row in zip(places, tokens, strict=True):
             ids = _written(row)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.atomic import atomic_write, make_folder
+from files import written_out
 from tagging.predictor import Prediction, Unreadable
 from tagging.progress import OutputError
 from tagging.shards.claims import Claims
@@ -117,8 +118,8 @@ class Outputs:
         import pyarrow
 
         rows = [
-            {"image": _text(one.picture), "error": _text(one.why)} if isinstance(one, Unreadable) else
-            {"image": _text(one.picture), "labels": one.labels, self._numbers: one.probabilities}
+            {"image": written_out(one.picture), "error": written_out(one.why)} if isinstance(one, Unreadable) else
+            {"image": written_out(one.picture), "labels": one.labels, self._numbers: one.probabilities}
             for one in answers
         ]  # fmt: skip
         return pyarrow.Table.from_pylist(rows, schema=self._schema())
@@ -144,8 +145,3 @@ def _digest(value: Any) -> str:
 
 def _plain(values: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(values))
-
-
-def _text(text: str) -> str:
-    """The text with bytes that are no UTF-8 written out, as in names of files."""
-    return text.encode("utf-8", "backslashreplace").decode()

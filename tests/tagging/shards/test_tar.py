@@ -51,21 +51,23 @@ def test_an_archive_that_is_cut_short_is_refused_before_its_first_picture(archiv
         next(TarShard("000", path).pictures())
 
 
+def offset_of_fourth(path):
+    """Where the head of an archive's fourth member begins."""
+    with tarfile.open(path) as made:
+        return made.getmembers()[3].offset
+
+
 def test_an_archive_that_is_cut_between_two_members_is_refused(archive, contents):
     path = archive(contents.items())
-    with tarfile.open(path) as made:
-        fourth = made.getmembers()[3].offset
-    path.write_bytes(path.read_bytes()[:fourth])
+    path.write_bytes(path.read_bytes()[: offset_of_fourth(path)])
     with pytest.raises(ShardError, match=f"^{path} is cut short or damaged behind 3 members: write it again$"):
         next(TarShard("000", path).pictures())
 
 
 def test_a_broken_head_in_the_middle_is_no_end(archive, contents):
     path = archive(contents.items())
-    with tarfile.open(path) as made:
-        fourth = made.getmembers()[3].offset
     whole = bytearray(path.read_bytes())
-    whole[fourth + 150] ^= 255  # of its checksum
+    whole[offset_of_fourth(path) + 150] ^= 255  # of its checksum
     path.write_bytes(whole)
     with pytest.raises(ShardError, match="is cut short or damaged behind 3 members"):
         next(TarShard("000", path).pictures())
