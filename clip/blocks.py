@@ -16,7 +16,9 @@ __all__ = [
     "attention_weights",
     "behind_attention",
     "project_qkv",
+    "project_values",
     "run_block",
+    "run_block_at_start",
     "run_block_on_values",
     "self_aware_attention",
 ]
@@ -26,9 +28,22 @@ Block = Any  # open_clip's ResidualAttentionBlock, whose parts a type checker ta
 
 def project_qkv(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of LN1(x), each (B, h, N, d); x is (B, N, W)."""
-    attn = block.attn
-    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    return tuple(qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4))  # (3, B, h, N, d)
+    q, k, v = _projections(block, block.ln_1(x), "qkv")
+    return q, k, v
+
+
+def project_values(block: Block, x: Tensor) -> Tensor:
+    """The values alone."""
+    return _projections(block, block.ln_1(x), "v")[0]
+
+
+def _projections(block: Block, normed: Tensor, which: str) -> tuple[Tensor, ...]:
+    """Neighbours among queries, keys and values, "kv" for example, of LN1(x) (B, N, W)."""
+    attn, width = block.attn, normed.shape[-1]
+    begin = "qkv".index(which) * width
+    rows = slice(begin, begin + len(which) * width)
+    projected = F.linear(normed, attn.in_proj_weight[rows], attn.in_proj_bias[rows])
+    return tuple(projected.unflatten(-1, (len(which), attn.num_heads, -1)).permute(2, 0, 3, 1, 4))  # (B, h, N, d) each
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, mask: Tensor | None = None) -> Tensor:
@@ -66,13 +81,19 @@ def run_block(block: Block, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor] | None
     return behind_attention(block, x, attend(q, k, v, causal=causal, mask=mask))
 
 
+def run_block_at_start(block: Block, x: Tensor) -> Tensor:
+    """The first token of the block's output for x (B, N, W), (B, 1, W); the others give keys and values alone."""
+    normed = block.ln_1(x)
+    (q,), (k, v) = _projections(block, normed[:, :1], "q"), _projections(block, normed, "kv")
+    return behind_attention(block, x[:, :1], attend(q, k, v))
+
+
 def run_block_on_values(block: Block, x: Tensor) -> Tensor:
     """The block's output (B, N, W) where each token attends to itself alone, so to its own value.
 
     What is left of the attention is W_o v + b_o; shortcut and MLP stay. Tokens depend on nothing but themselves.
     """
-    _, _, v = project_qkv(block, x)
-    return behind_attention(block, x, v.transpose(1, 2).flatten(2))
+    return behind_attention(block, x, project_values(block, x).transpose(1, 2).flatten(2))
 
 
 def self_aware_attention(block: Block, v: Tensor) -> Tensor:

@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.blocks import project_qkv, run_block, run_block_on_values, self_aware_attention
+from clip.blocks import (
+    project_qkv,
+    project_values,
+    run_block,
+    run_block_at_start,
+    run_block_on_values,
+    self_aware_attention,
+)  # fmt: skip
 
 __all__ = ["ImageTrunk", "TrunkFeatures", "TrunkState", "resize_positions"]
 
@@ -91,9 +98,10 @@ class ImageTrunk(nn.Module):
     def global_features(self, images: Tensor) -> Tensor:
         """The frozen CLIP's own image features (B, D), not normalised; no local stream is computed."""
         x, _ = self.embed(images)
-        for index in range(len(self.blocks)):
-            x, _ = self._advance(index, x, needs_saa=False)
-        return self.project(x[:, 0])
+        *earlier, last = self.blocks
+        for block in earlier:
+            x = run_block(block, x)
+        return self.project(run_block_at_start(last, x)[:, 0])
 
     @torch.no_grad()
     def dense_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +113,7 @@ class ImageTrunk(nn.Module):
         *earlier, last = self.blocks
         for block in earlier:
             x = run_block(block, x)
-        return self.project(run_block(last, x)[:, 0]), self.project(run_block_on_values(last, x[:, 1:]))
+        return self.project(run_block_at_start(last, x)[:, 0]), self.project(run_block_on_values(last, x[:, 1:]))
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""
@@ -131,10 +139,13 @@ class ImageTrunk(nn.Module):
         """
         x, frozen = state.x, state.teacher
         assert frozen is not None, "the stem ran without the teacher"
-        for index in range(self.fork, len(self.blocks)):
+        for index in range(self.fork, len(self.blocks) - 1):
             x, saa = self._advance(index, x, needs_saa=True)
             assert saa is not None  # as was asked for
             frozen = frozen + saa
+        if self.fork < len(self.blocks):  # of the last block nobody asks for more
+            last = self.blocks[-1]
+            frozen = frozen + self_aware_attention(last, project_values(last, x))[:, 1:]
         return self.project(frozen)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets.compose import Splits
     from datasets.labels import LabelNotes
     from datasets.loader import Loader, TrainLoader
+    from datasets.parts import Part
     from datasets.records import Records
     from datasets.sources import Reading
     from datasets.splits import Vocabulary
@@ -41,6 +42,7 @@ class Protocol(NamedTuple):
     labels: tuple[str, ...]
     loader: Loader
     task: str = "multi-label"  # what is measured (`engine/evaluators.py`)
+    part: Part | None = None  # where its images are among those of another protocol
 
 
 class TestData(NamedTuple):
@@ -179,6 +181,7 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None, *, share:
     """
     from datasets.images import require_images
     from datasets.loader import MultiLabelDataset, Share, test_loader
+    from datasets.parts import part_of
     from datasets.records import DataError
     from datasets.splits import restrict
     from datasets.transforms import test_transform
@@ -218,8 +221,13 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None, *, share:
 
     # A test file without an image for the unseen labels is a mistake; of images that were cut off it may happen.
     has_zsl = unseen.images or (split == "test" and labels.unseen and cfg.DATASETS.TEST)
-    protocols = {"ZSL": protocol("ZSL", unseen, labels.unseen)} if has_zsl else {}
-    return TestData(labels, {**protocols, "GZSL": protocol("GZSL", records, labels.all)})
+    zsl = protocol("ZSL", unseen, labels.unseen) if has_zsl else None
+    gzsl = protocol("GZSL", records, labels.all)
+    if zsl is None:
+        return TestData(labels, {"GZSL": gzsl})
+    # Images that wait for the last one of their batch are solved otherwise in another batch.
+    part = part_of(zsl.loader.dataset, gzsl.loader.dataset, gzsl.name) if cfg.MODEL.OT_STOP == "image" else None
+    return TestData(labels, {"ZSL": zsl._replace(part=part), "GZSL": gzsl})
 
 
 def evaluated(cfg: CfgNode, data: TestData) -> list[Protocol]:

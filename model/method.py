@@ -7,6 +7,10 @@ it but this contract, so that RAM, zero-shot CLIP and any other are exchangeable
     output = method(images, labels, targets)            # targets (B, C) in training, else None
     losses = method.losses(output, targets)             # {"local": ..., "global": ...}, their sum is minimised
 
+Testing may take it in three steps, so that what is the same for several weights or lists of labels is computed once:
+
+    output = method.recognise(method.features(method.stem(images)), labels)
+
 To add one, write a subclass of `Method` and a function from the configuration to it, and enter that function into
 `METHODS` of `model/build.py` under the name for MODEL.METHOD; from another package, enter it before the script runs:
 
@@ -95,6 +99,21 @@ class Method(nn.Module, ABC):
         Targets are (B, C), 1 where the label is present, 0 where it is absent, and -1 where that is not known, which a
         method meets only if it says that it `takes_unknown`.
         """
+
+    def stem(self, images: Tensor) -> Any:
+        """What no training changes, of images (B, 3, H, W): the images, unless a method computes more.
+
+        Tensors in it, and in what `features` gives, have the images in their first dimension.
+        """
+        return images
+
+    def features(self, stem: Any) -> Any:
+        """What no label changes, from what `stem` gives: the same, unless a method computes more."""
+        return stem
+
+    def recognise(self, features: Any, labels: Any) -> Output:
+        """What `forward` says without targets, from what `features` gives. To be overridden with either of these."""
+        return self(features, labels)
 
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Scalars by name, already weighted; training minimises their sum.

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.adapters import LadderLocalAdapter
-from clip.image import ImageTrunk
+from clip.image import ImageTrunk, TrunkFeatures, TrunkState
 from clip.prompts import DeepPrompts
 from clip.text import TextEncoder
 from model.labels import LabelPrompts, Labels
@@ -99,11 +99,31 @@ class RAM(Method):
         """
         teaching = targets is not None and self.matcher.needs_teacher
         state = self.trunk.stem(images, teacher=teaching)
-        features = self.trunk.finish(state, self.visual_prompts())
-        regions = self.trunk.project(self.adapter(features, labels.features))  # (B, N, D)
+        features = self.features(state)
         teacher = self.trunk.teacher_regions(state) if teaching else None  # (B, N, D)
+        return self.recognise(features, labels, teacher, targets)
 
-        with torch.autocast(images.device.type, enabled=False):  # logits are cosines times up to 5000
+    def stem(self, images: Tensor) -> TrunkState:
+        """Images (B, 3, H, W) in front of the first adapted block."""
+        return self.trunk.stem(images)
+
+    def features(self, stem: TrunkState) -> TrunkFeatures:
+        """What the ladder is built from, with the visual prompts."""
+        return self.trunk.finish(stem, self.visual_prompts())
+
+    def recognise(
+        self, features: TrunkFeatures, labels: Labels, teacher: Tensor | None = None, targets: Tensor | None = None
+    ) -> Recognition:
+        """Which labels are present; many lists of labels may be asked of the same features.
+
+        Args:
+            features: of the images.
+            labels: what `encode_labels` gives.
+            teacher: (B, N, D), the frozen CLIP's regions, where the matcher is to be taught.
+            targets: (B, C), multi-hot, in training.
+        """
+        regions = self.trunk.project(self.adapter(features, labels.features))  # (B, N, D)
+        with torch.autocast(regions.device.type, enabled=False):  # logits are cosines times up to 5000
             text = F.normalize(labels.features.float(), dim=-1)  # (C, D)
             regions, cls = F.normalize(regions.float(), dim=-1), F.normalize(features.cls.float(), dim=-1)
             similarity = regions @ text.T  # (B, N, C)

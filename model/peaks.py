@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from clip.image import TrunkFeatures
 from model.model import RAM, Labels, Recognition
 
 __all__ = ["PeakRAM"]
@@ -41,9 +42,11 @@ class PeakRAM(RAM):
         """P^p, (B, C), float32, of cosines (B, N, C)."""
         return (self.sharpness * similarity.float()).logsumexp(1) / (self.sharpness * self.temperature)
 
-    def forward(self, images: Tensor, labels: Labels, targets: Tensor | None = None) -> Recognition:
-        """As `RAM.forward`; scores are the mean of three softmaxes over the labels."""
-        found = super().forward(images, labels, targets)
+    def recognise(
+        self, features: TrunkFeatures, labels: Labels, teacher: Tensor | None = None, targets: Tensor | None = None
+    ) -> Recognition:
+        """As `RAM.recognise`; scores are the mean of three softmaxes over the labels."""
+        found = super().recognise(features, labels, teacher, targets)
         return found._replace(scores=(2 * found.scores + self.peak_logits(found.similarity).softmax(-1)) / 3)
 
     def losses(self, output: Recognition, targets: Tensor) -> dict[str, Tensor]:

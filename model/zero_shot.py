@@ -71,16 +71,27 @@ class ZeroShotCLIP(Method):
         """Frozen label features (C, D), normalised."""
         return F.normalize(self.text.prefix(names).plain, dim=-1)
 
-    @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Ranking:  # noqa: ARG002
         """Scores of images (B, 3, H, W), normalised as the other methods get them."""
+        return self.recognise(self.stem(images), labels)
+
+    @torch.no_grad()
+    def stem(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of the images (B, D), and of their regions (B, N, D) where they are asked for; not normalised."""
         pixels = images * self.gain + self.offset
-        if self.score == "global":
-            return Ranking(self._logits(self.trunk.global_features(pixels), labels).softmax(-1))
-        features, regions = self.trunk.dense_features(pixels)
-        with torch.autocast(images.device.type, enabled=False):  # cosines times 100 are raw scores here
+        return (
+            (self.trunk.global_features(pixels), None) if self.score == "global" else self.trunk.dense_features(pixels)
+        )
+
+    @torch.no_grad()
+    def recognise(self, features: tuple[Tensor, Tensor | None], labels: Tensor) -> Ranking:
+        """Scores of images by what `stem` gives."""
+        of_image, regions = features
+        if regions is None:
+            return Ranking(self._logits(of_image, labels).softmax(-1))
+        with torch.autocast(regions.device.type, enabled=False):  # cosines times 100 are raw scores here
             local = soft_maximum(self._logits(regions, labels))
-            return Ranking(local if self.score == "local" else (self._logits(features, labels) + local) / 2)
+            return Ranking(local if self.score == "local" else (self._logits(of_image, labels) + local) / 2)
 
     def _logits(self, features: Tensor, labels: Tensor) -> Tensor:
         """Scaled cosines (..., C) of features (..., D)."""

@@ -114,7 +114,7 @@ class RegionEvidence:
     def gallery(self, images: Tensor) -> Gallery:
         """What belongs to images (B, 3, H, W) alone."""
         ram = self._ram
-        features = ram.trunk.finish(ram.trunk.stem(images), ram.visual_prompts())
+        features = ram.features(ram.stem(images))
         regions = ram.trunk.project(ram.adapter(features, self._guide))
         with torch.autocast(images.device.type, enabled=False):
             return self.situated(

@@ -6,7 +6,16 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
-from clip.blocks import attend, attention_weights, project_qkv, run_block, run_block_on_values, self_aware_attention
+from clip.blocks import (
+    attend,
+    attention_weights,
+    project_qkv,
+    project_values,
+    run_block,
+    run_block_at_start,
+    run_block_on_values,
+    self_aware_attention,
+)
 
 
 def block_of(width=48, heads=3, **settings):
@@ -30,6 +39,12 @@ def softmax(x):
 def test_block_equals_that_of_open_clip(settings):
     block, x = block_of(**settings), tokens(2, 7, 48)
     torch.testing.assert_close(run_block(block, x), block(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ls_init_value": 0.3}])
+def test_a_block_at_the_start_is_the_first_token_of_open_clips(settings):
+    block, x = block_of(**settings), tokens(2, 7, 48)
+    torch.testing.assert_close(run_block_at_start(block, x), block(x)[:, :1], rtol=1e-4, atol=1e-5)
 
 
 def test_causal_block_equals_that_of_open_clip_under_its_mask():
@@ -74,6 +89,11 @@ def test_projections_are_split_into_heads_as_open_clip_does():
         for head in range(3):
             start = 48 * index + 16 * head
             np.testing.assert_allclose(found[:, head].detach().numpy(), flat[..., start : start + 16], atol=1e-4)
+
+
+def test_values_alone_are_the_values_of_all_projections():
+    block, x = block_of(), tokens(2, 7, 48)
+    torch.testing.assert_close(project_values(block, x), project_qkv(block, x)[2])
 
 
 def test_self_aware_attention_is_the_softmax_of_the_values_with_themselves():

@@ -14,6 +14,7 @@ from engine.evaluate import Row, behind, evaluate, find, rows_of, run_methods
 from engine.evaluators import TASKS
 from engine.metrics import Metrics, measure
 from engine.results import Result
+from model.method import Method
 
 HOW = {"device": torch.device("cpu"), "autocast": None, "progress_bar": False}
 NAMES = ("cat", "dog", "kite", "tree")
@@ -55,7 +56,7 @@ def linear(factor=1.0, name="linear"):
 
 def score_images(methods, protocol, **how):
     """The scores of every method."""
-    return {name: evaluator.scored() for name, evaluator in run_methods(methods, protocol, **how).items()}
+    return {name: evaluator.scored() for (name, _), evaluator in run_methods(methods, protocol, **how).items()}
 
 
 def joined(batches, part):
@@ -155,14 +156,14 @@ def test_weights_are_applied_to_labels_and_scores_of_their_method_only():
     def score(images, labels):
         return Output(scale["value"] * (images.flatten(1) @ labels))
 
-    methods = [Row("a", encode, score), Row("b", encode, score, doubled), Row("c", encode, score)]
+    methods = [Row("a", encode, score), Row("b", encode, score, weights=doubled), Row("c", encode, score)]
     found = score_images(methods, Protocol("ZSL", NAMES, loader()), **HOW)
     assert events == [1, 2, 1]
     np.testing.assert_allclose(found["b"].scores, 4 * found["a"].scores, rtol=1e-6)
     assert np.array_equal(found["c"].scores, found["a"].scores)
 
 
-class Model(nn.Module):
+class Model(Method):
     title = "RAM"
 
     def __init__(self):
@@ -172,14 +173,14 @@ class Model(nn.Module):
     def encode_labels(self, names):
         return self.weight[:, : len(names)]
 
-    def forward(self, images, labels):
+    def forward(self, images, labels, targets=None):  # noqa: ARG002
         return SimpleNamespace(scores=images.flatten(1) @ labels)
 
 
 class ZeroShot(Model):
     title = "zero-shot CLIP"
 
-    def forward(self, images, labels):
+    def forward(self, images, labels, targets=None):  # noqa: ARG002
         return SimpleNamespace(scores=-images.flatten(1) @ labels)
 
 
@@ -219,6 +220,79 @@ def test_results_are_method_by_method_in_the_order_of_the_protocols():
     found = evaluate([linear(name="a"), linear(-1.0, "b")], protocols, **HOW)
     assert [(r.method, r.protocol) for r in found] == [("a", "ZSL"), ("a", "GZSL"), ("b", "ZSL"), ("b", "GZSL")]
     assert [r.names for r in found] == [NAMES[:2], NAMES] * 2
+
+
+class InSteps(Model):
+    """Counts what it is asked for; images are halved and then doubled on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = []
+
+    def stem(self, images):
+        self.events.append("stem")
+        return {"half": images / 2, "grid": (2, 2)}
+
+    def features(self, stem):
+        self.events.append("features")
+        return stem["half"] * 2, stem["grid"]
+
+    def recognise(self, features, labels):
+        self.events.append("labels")
+        assert features[1] == (2, 2)
+        return self(features[0], labels)
+
+
+def test_weights_of_one_method_share_its_stem_and_have_features_of_their_own():
+    model = InSteps()
+    ema = Ema(dict(model.named_parameters()), decay=0.5)
+    score_images(rows_of(model, ema=ema), Protocol("ZSL", NAMES, loader(size=3)), **HOW)
+    assert model.events == ["stem", "features", "labels", "features", "labels"]
+
+
+class Third(NamedTuple):
+    """Every third image from the second on, under two labels."""
+
+    whole: str = "GZSL"
+
+    def of(self, batch):
+        rows = (batch.indices % 3 == 1).nonzero().squeeze(1)
+        chosen = [batch.paths[row] for row in rows]
+        return rows, Batch(batch.images[rows], batch.targets[rows][:, :2], chosen, batch.indices[rows] // 3)
+
+
+def protocols_with_a_part(part):
+    batches = loader(size=9, batch=4)  # the last batch has no image of the part
+    images, targets, paths, _ = (
+        torch.cat(column) if isinstance(column[0], Tensor) else sum(column, [])
+        for column in zip(*batches, strict=True)
+    )  # fmt: skip
+    alone = Loader([Batch(images[1::3], targets[1::3, :2], paths[1::3], torch.arange(3))])
+    return [Protocol("ZSL", NAMES[:2], alone, part=part), Protocol("GZSL", NAMES, batches)]
+
+
+def test_images_of_a_part_are_scored_as_they_are_alone():
+    kept = [{}, {}]
+    for found, part in zip(kept, (Third(), None), strict=True):
+        evaluate([linear()], protocols_with_a_part(part), keep=lambda *what, to=found: to.update({what[1]: what[2]}),
+                 **HOW)  # fmt: skip
+    for name in ("ZSL", "GZSL"):
+        together, alone = (found[name].scored() for found in kept)
+        np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-6)
+        assert np.array_equal(together.targets, alone.targets)
+        assert (together.images, together.names) == (alone.images, alone.names)
+
+
+def test_images_of_a_part_are_seen_once_for_both_lists_of_labels():
+    model = InSteps()
+    evaluate(rows_of(model), protocols_with_a_part(Third()), **HOW)
+    one = ["stem", "features", "labels"]
+    assert model.events == [*one, "labels", *one, "labels", *one]
+
+
+def test_a_part_is_evaluated_by_itself_where_nobody_asks_for_the_whole():
+    (only,) = evaluate([linear()], protocols_with_a_part(Third())[:1], **HOW)
+    assert (only.protocol, only.metrics.counts["images"]) == ("ZSL", 3)
 
 
 def test_results_are_the_metrics_of_the_raw_scores_that_are_kept():

@@ -113,6 +113,16 @@ def test_scores_of_an_image_do_not_depend_on_its_batch(model):
     torch.testing.assert_close(alone.matching.plan[0], together.matching.plan[1], rtol=1e-4, atol=1e-6)
 
 
+def test_in_steps_the_same_is_said_to_the_bit_of_each_list_of_labels(model):
+    model.eval()
+    features = model.features(model.stem(images()))
+    for names in (NAMES, NAMES[:2]):
+        labels = model.encode_labels(names)
+        in_steps, at_once = model.recognise(features, labels), model(images(), labels)
+        assert torch.equal(in_steps.scores, at_once.scores)
+        assert torch.equal(in_steps.matching.plan, at_once.matching.plan)
+
+
 def test_scores_depend_on_the_candidate_labels(model):
     few = model(images(), model.encode_labels(NAMES[:3]))
     assert not torch.allclose(few.similarity, recognise(model).similarity[..., :3], atol=1e-4)

@@ -46,6 +46,11 @@ def test_scores_are_the_mean_of_three_softmaxes(ram, images):
     torch.testing.assert_close(found.scores.double(), torch.from_numpy(expected), rtol=0, atol=1e-6)
 
 
+def test_in_steps_the_scores_are_the_same_to_the_bit(ram, images):
+    labels = ram.encode_labels(NAMES)
+    assert torch.equal(ram.recognise(ram.features(ram.stem(images)), labels).scores, ram(images, labels).scores)
+
+
 def test_the_other_branches_are_those_of_ram(ram, images):
     cfg = load_config("configs/tiny.yml", ["MODEL.TEMPERATURE", "auto"])
     plain = METHODS["ram"](cfg, load_towers(cfg), seen=3).eval()

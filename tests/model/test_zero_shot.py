@@ -48,6 +48,14 @@ def test_normalisation_matters_to_this_test(towers):
     assert not torch.allclose(expected(towers, pixels(), HALF), expected(towers, pixels(), CLIP), atol=1e-3)
 
 
+@pytest.mark.parametrize("score", TITLES)
+def test_in_steps_the_scores_are_the_same_to_the_bit(towers, score):
+    method = zero_shot(towers, score=score)
+    images, labels = normalised(pixels(), HALF), method.encode_labels(NAMES)
+    in_steps = method.recognise(method.features(method.stem(images)), labels)
+    assert torch.equal(in_steps.scores, method(images, labels).scores)
+
+
 def test_rows_sum_to_one(towers):
     method = zero_shot(towers)
     torch.testing.assert_close(method(pixels(), method.encode_labels(NAMES)).scores.sum(1), torch.ones(2))
