@@ -13,8 +13,9 @@ name them. No image is: those of a training step, and their targets, are ignored
 
 Deviations from the official code: its 40,000 sentences were written by a language model about one to five labels; here
 they are the template around one to five labels, drawn by SOLVER.SEED. A step draws them with replacement, and there are
-as many steps as batches of images. The tower is a ViT and not a ResNet-50, so regions are `ImageTrunk.dense_features`
-and the global feature is CLIP's own. How the official T was made is not told.
+as many steps as batches of images. On a ViT regions are `ImageTrunk.dense_features` and the global feature is CLIP's
+own; on a ResNet, which the official code has, both are as there, without the positional embeddings of the attention
+pool. How the official T was made is not told.
 
 B sentences of a step or images, S sentences, N regions, C labels, D joint width.
 """
@@ -27,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Group, Method, ModelError
 from parallel import own_share
 
@@ -79,7 +80,7 @@ class CoMC(Method):
     names: Tensor
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, scale: float, labels: Sequence[str], templates: Sequence[str],
+        self, *, trunk: Trunk, text: TextEncoder, scale: float, labels: Sequence[str], templates: Sequence[str],
         sentences: int, seed: int, batch: int, noise: float, mix: float, loss: Callable[[Tensor, Tensor], Tensor],
         lr: float, weight_decay: float,
     ) -> None:  # fmt: skip

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip.contexts import Context
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Group, Method, Recipe
 
 __all__ = ["Classification", "CoOp"]
@@ -51,7 +51,7 @@ class CoOp(Method):
     frozen = ("trunk", "text")
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, context: Context, scale: float,
+        self, *, trunk: Trunk, text: TextEncoder, context: Context, scale: float,
         loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, recipe: Recipe,
     ) -> None:  # fmt: skip
         super().__init__()
