@@ -88,8 +88,9 @@ class ResNetTrunk(Trunk):
         x = torch.cat([x.mean(1, keepdim=True), x], 1)
         if self.positions is None:
             return x
-        embedding, (rows, columns) = self.visual.attnpool.positional_embedding, stage.shape[2:]
-        return x + resize_positions(embedding, native_grid(self.visual), (rows, columns), self.positions, antialias=False)
+        native, (rows, columns) = native_grid(self.visual), stage.shape[2:]
+        embedding = self.visual.attnpool.positional_embedding
+        return x + resize_positions(embedding, native, (rows, columns), self.positions, antialias=False)
 
     def _pooled(self, tokens: Tensor, values: Tensor) -> Tensor:
         """The pool's attention for x_0 alone, which is all that is read: (B, D)."""
