@@ -1,4 +1,4 @@
-"""The image tower of the frozen CLIP, with the self-aware attention that recovers local features.
+"""The image tower of the frozen CLIP where it is a ViT, with the self-aware attention that recovers local features.
 
 One trunk serves student and teacher: the teacher is the trunk without prompts. Below the first adapted
 block their main stream is the same computation and runs once, in `stem`. Each has a local stream of its own: the
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.blocks import (
     project_qkv,
@@ -21,7 +21,8 @@ from clip.blocks import (
     run_block_at_start,
     run_block_on_values,
     self_aware_attention,
-)  # fmt: skip
+)
+from clip.trunk import DenseFeatures, FeatureMap, Trunk
 
 __all__ = ["ImageTrunk", "TrunkFeatures", "TrunkState", "resize_positions"]
 
@@ -45,7 +46,7 @@ class TrunkFeatures(NamedTuple):
     grid: tuple[int, int]
 
 
-class ImageTrunk(nn.Module):
+class ImageTrunk(Trunk):
     """A frozen ViT of open_clip: features of images with and without visual prompts.
 
     Args:
@@ -104,8 +105,8 @@ class ImageTrunk(nn.Module):
         return self.project(run_block_at_start(last, x)[:, 0])
 
     @torch.no_grad()
-    def dense_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The frozen CLIP's own features, global (B, D) and of the patches (B, N, D), neither normalised.
+    def dense_features(self, images: Tensor) -> DenseFeatures:
+        """The frozen CLIP's own features of the images and of their patches.
 
         Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`).
         """
@@ -113,7 +114,22 @@ class ImageTrunk(nn.Module):
         *earlier, last = self.blocks
         for block in earlier:
             x = run_block(block, x)
-        return self.project(run_block_at_start(last, x)[:, 0]), self.project(run_block_on_values(last, x[:, 1:]))
+        image = self.project(run_block_at_start(last, x)[:, 0])
+        return DenseFeatures(image, self.project(run_block_on_values(last, x[:, 1:])))
+
+    def regions_with_mean(self, images: Tensor) -> Tensor:
+        """The patches behind the global feature, which is what a ViT pools to: (B, 1 + N, D), not normalised."""
+        image, patches = self.dense_features(images)
+        return torch.cat([image[:, None], patches], 1)
+
+    @torch.no_grad()
+    def feature_map(self, images: Tensor) -> FeatureMap:
+        """The frozen CLIP's own patches behind the last block and the last LayerNorm."""
+        x, grid = self.embed(images)
+        for block in self.blocks:
+            x = run_block(block, x)
+        patches = self.visual.ln_post(x[:, 1:])  # (B, N, W)
+        return FeatureMap(self.project(x[:, 0]), patches.transpose(1, 2).unflatten(2, grid))
 
     def finish(self, state: TrunkState, prompts: Mapping[int, Tensor]) -> TrunkFeatures:
         """The student's features; `prompts` maps adapted blocks to (P, W)."""
@@ -190,17 +206,20 @@ class ImageTrunk(nn.Module):
         return run_block(block, x, (q, k, v)), saa
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int], wanted: tuple[int, int], how: str) -> Tensor:
-    """Positional embeddings (1 + N, W) for another grid: CLS kept, patches interpolated.
+def resize_positions(
+    positions: Tensor, grid: tuple[int, int], wanted: tuple[int, int], how: str, *, antialias: bool = True
+) -> Tensor:
+    """Positional embeddings (1 + N, W) for another grid: the first kept, those of regions interpolated.
 
     Args:
-        positions: (1 + N, W), CLS first.
-        grid: rows and columns of the N patches.
+        positions: (1 + N, W), that of the whole image first.
+        grid: rows and columns of the N regions.
         wanted: rows and columns of the result.
-        how: "bilinear", or "bicubic", which also smooths where the grid shrinks, as open_clip does.
+        how: "bilinear" or "bicubic".
+        antialias: of bicubic: torch's antialiased kernel, another one even where the grid grows, as open_clip has it.
     """
     if tuple(grid) == tuple(wanted):
         return positions
     patches = positions[1:].T.unflatten(1, tuple(grid))[None]  # (1, W, rows, columns)
-    resized = F.interpolate(patches, size=tuple(wanted), mode=how, antialias=how == "bicubic")
+    resized = F.interpolate(patches, size=tuple(wanted), mode=how, antialias=antialias and how == "bicubic")
     return torch.cat([positions[:1], resized[0].flatten(1).T])

@@ -2,7 +2,8 @@
 
 The towers are open_clip's own modules in float32. Supported is what the trunks of this folder can take
 apart: plain CLIP ViTs, whose blocks are pre-norm with one projection for q, k and v, read at the class
-token and, in a causal text tower, at the end of the text.
+token, and OpenAI's ResNets, which end in attention pooling, both with a causal text tower, read at the end of the
+text.
 """
 
 import difflib
@@ -20,7 +21,8 @@ import torch
 from open_clip.pretrained import hf_hub_download
 from torch import Tensor
 
-from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights
+from clip.regions import STRIDE
+from clip.weights import WeightsError, fill_model, fingerprint, read_weights, weights_of
 from errors import UserError
 
 __all__ = ["IMAGENET_TEMPLATES", "ClipTowers", "Sizes", "TextError", "WeightsError", "load_clip", "sizes"]
@@ -51,7 +53,7 @@ class TextError(UserError, ValueError):
 class ClipTowers(NamedTuple):
     """A frozen CLIP in float32, in eval mode; the towers share no parameter."""
 
-    visual: Any  # open_clip's VisionTransformer
+    visual: Any  # open_clip's VisionTransformer or ModifiedResNet
     text: Any  # open_clip's TextTransformer
     logit_scale: float  # factor of cosines, 100 for OpenAI's
     tokenize: Callable[[Sequence[str]], Tensor]  # C texts to (C, context) int64, zeros behind the end
@@ -61,9 +63,9 @@ class ClipTowers(NamedTuple):
 class Sizes(NamedTuple):
     """What the name of a CLIP says of its towers."""
 
-    vision_blocks: int
+    vision_blocks: int  # of a ViT; a ResNet has none, 0
     text_blocks: int
-    patch: int  # pixels of a side
+    region: int  # pixels of a side
 
 
 def sizes(backbone: str) -> Sizes:
@@ -73,11 +75,12 @@ def sizes(backbone: str) -> Sizes:
         backbone: as in `load_clip`.
 
     Raises:
-        WeightsError: if it is not a plain CLIP ViT.
+        WeightsError: if it is not a plain CLIP ViT or ResNet.
     """
     _, config = _architecture(backbone)
     vision, text = open_clip.CLIPVisionCfg(**config["vision_cfg"]), open_clip.CLIPTextCfg(**config["text_cfg"])
-    assert isinstance(vision.layers, int)  # no ResNet
+    if not isinstance(vision.layers, int):
+        return Sizes(0, text.layers, STRIDE)
     assert isinstance(vision.patch_size, int)  # no library of models holds another
     return Sizes(vision.layers, text.layers, vision.patch_size)
 
@@ -90,14 +93,14 @@ def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:
     open_clip's has it with "-quickgelu" at the end. Global random state is left alone.
 
     Args:
-        backbone: OpenAI's name, such as "ViT-B/16" or "ViT-L/14@336px", or a name of open_clip.
+        backbone: OpenAI's name, such as "ViT-B/16", "ViT-L/14@336px" or "RN50", or a name of open_clip.
         weights: tag of open_clip, downloaded if need be; a local file, relative to the working directory
             or else to the repository; or "random".
         seed: of "random" weights.
 
     Raises:
-        WeightsError: in one line, if the backbone is not a plain CLIP ViT, the weights are missing, broken or
-            of another architecture.
+        WeightsError: in one line, if the backbone is not a plain CLIP ViT or ResNet, the weights are missing, broken
+            or of another architecture.
     """
     name, config = _architecture(backbone)
     path, tag = (None, {}) if weights == "random" else _locate(name, weights)
@@ -108,16 +111,15 @@ def load_clip(backbone: str, weights: str, *, seed: int = 0) -> ClipTowers:
     model = _build(config, quick_gelu, seed)
     if loaded is not None:
         fill_model(model, loaded.tensors, f"{path} does not fit {name}")
-    state = {canonical_name(key): tensor for key, tensor in model.state_dict().items()}
     activation = "-quickgelu" if quick_gelu else ""
-    identity = f"{name.removesuffix('-quickgelu')}{activation}/sha256:{fingerprint(state)}"
+    identity = f"{name.removesuffix('-quickgelu')}{activation}/sha256:{fingerprint(weights_of(model))}"
     model.eval().requires_grad_(False)
     tokenize = partial(_tokenize, context=model.text.context_length)
     return ClipTowers(model.visual, model.text, float(model.logit_scale.exp()), tokenize, identity)
 
 
 def _architecture(backbone: str) -> tuple[str, dict[str, Any]]:
-    """open_clip's name and configuration of a plain CLIP ViT."""
+    """open_clip's name and configuration of a plain CLIP ViT or ResNet."""
     name = re.sub(r"@(\d+)px$", r"-\1", backbone.replace("/", "-"))
     known = {model.lower(): model for model in open_clip.list_models()}
     if name not in known.values():
@@ -126,7 +128,9 @@ def _architecture(backbone: str) -> tuple[str, dict[str, Any]]:
     config = open_clip.get_model_config(name)
     peculiarity = _peculiarity(config)
     if peculiarity is not None:
-        raise WeightsError(f"MODEL.BACKBONE {backbone!r} is not a plain CLIP ViT: {peculiarity}; ViT-B/16 is one")
+        raise WeightsError(
+            f"MODEL.BACKBONE {backbone!r} is not a plain CLIP ViT or ResNet: {peculiarity}; ViT-B/16 and RN50 are"
+        )
     return name, config
 
 
@@ -139,7 +143,6 @@ def _peculiarity(config: dict[str, Any]) -> str | None:
     end_pooled = text.pool_type == "argmax" or (text.pool_type == "eos" and text.eos_id == END_OF_TEXT)
     peculiarities = {
         "its image tower is one of timm": vision.timm_model_name,
-        "its image tower is a ResNet": not isinstance(vision.layers, int),
         "its text tower is one of Hugging Face": text.hf_model_name,
         "its tokenizer is not CLIP's": text.hf_tokenizer_name or text.tokenizer_kwargs or text.vocab_size != VOCABULARY,
         "its attention is a special one": any(

@@ -5,13 +5,13 @@ file may hold is run: pickles are read with `weights_only=True`, safetensors hol
 archives are read without TorchScript. Checksums are compared where the format has them.
 
 Names are OpenAI's throughout: visual.*, transformer.*, token_embedding.weight, positional_embedding,
-ln_final.*, text_projection, logit_scale.
+ln_final.*, text_projection, logit_scale. Running statistics of BatchNorm are weights like the others; how many batches
+they are of is not, since frozen towers never read it and some files leave it out.
 """
 
 import hashlib
 import pickle
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,12 +31,14 @@ __all__ = [
     "canonical_name",
     "fill_model",
     "fingerprint",
-    "check_image_size",
     "read_weights",
+    "weights_of",
 ]
 
 OPENAI_ONLY = {"input_resolution", "context_length", "vocab_size"}  # OpenAI's archives carry them as buffers
 NOT_PARAMETERS = OPENAI_ONLY | {"attn_mask", "transformer.embeddings.position_ids"}
+
+NEVER_READ = ".num_batches_tracked"  # of BatchNorm
 
 UNPACKED = 20  # times the size of a file; tensors are stored as they are, only source code is packed
 
@@ -79,13 +81,17 @@ def read_weights(path: Path, published: Mapping[str, str]) -> Weights:
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise WeightsError(f"{path} holds no state dict of a CLIP; set MODEL.CLIP_WEIGHTS to a file that does")
     tensors = {canonical_name(name): tensor for name, tensor in state.items()}
-    parameters = {name: tensor for name, tensor in tensors.items() if name not in NOT_PARAMETERS}
-    return Weights(parameters, openai=tensors.keys() >= OPENAI_ONLY)
+    return Weights(_read_by_towers(tensors), openai=tensors.keys() >= OPENAI_ONLY)
 
 
 def canonical_name(name: str) -> str:
     """OpenAI's name of a parameter; models of open_clip with a text tower of its own put it below "text."."""
     return name.removeprefix("text.")
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a model's features depend on, under OpenAI's names."""
+    return _read_by_towers({canonical_name(name): tensor for name, tensor in model.state_dict().items()})
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -104,35 +110,18 @@ def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str) 
     Raises:
         WeightsError: opening with `complaint`, if names or shapes differ.
     """
-    state = model.state_dict()
     given = dict(tensors)
     if "logit_scale" in given and given["logit_scale"].numel() == 1:
         given["logit_scale"] = given["logit_scale"].reshape(())  # some save it as a vector of one
-    mismatch = _first_mismatch(given, {canonical_name(name): tensor for name, tensor in state.items()})
+    mismatch = _first_mismatch(given, weights_of(model))
     if mismatch is not None:
         raise WeightsError(f"{complaint}: {mismatch}; set MODEL.BACKBONE to the architecture of these weights")
-    model.load_state_dict({name: given[canonical_name(name)] for name in state}, strict=True)
+    state = model.state_dict()
+    model.load_state_dict({name: given.get(canonical_name(name), kept) for name, kept in state.items()}, strict=True)
 
 
-def check_image_size(visual: Any, image_size: tuple[int, int]) -> None:
-    """Warns if positional embeddings will be interpolated for images of (height, width) pixels.
-
-    Raises:
-        WeightsError: if patches do not cover such images exactly.
-    """
-    grid = tuple(side // patch for side, patch in zip(image_size, visual.patch_size, strict=True))
-    if any(side % patch for side, patch in zip(image_size, visual.patch_size, strict=True)):
-        raise WeightsError(
-            f"images of {image_size[0]} x {image_size[1]} pixels cannot be cut into patches of "
-            f"{visual.patch_size[0]} x {visual.patch_size[1]}; change INPUT.SIZE_TRAIN and INPUT.SIZE_TEST"
-        )
-    made_for = tuple(visual.grid_size)
-    if grid != made_for:
-        warnings.warn(
-            f"CLIP's positional embeddings are interpolated from {made_for[0]} x {made_for[1]} "
-            f"to {grid[0]} x {grid[1]} patches",
-            stacklevel=2,
-        )
+def _read_by_towers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n: tensor for n, tensor in tensors.items() if n not in NOT_PARAMETERS and not n.endswith(NEVER_READ)}
 
 
 def _first_mismatch(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

@@ -17,7 +17,7 @@ _C.WANDB_PROJ = "OVML-RAM"
 _C.MODEL = CfgNode()
 # ram; zero-shot: CLIP as it is, for test.py; others with configs/methods/METHOD.yml, see docs/methods.md.
 _C.MODEL.METHOD = "ram"
-_C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any ViT of open_clip, such as ViT-L-14-quickgelu
+_C.MODEL.BACKBONE = "ViT-B/16"  # OpenAI's name, or any plain ViT or ResNet of open_clip; RAM needs a ViT
 _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random" (tests)
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
 _C.MODEL.CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # used by the zero-shot row of the results

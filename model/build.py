@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from yacs.config import CfgNode
 
 from clip.load import ClipTowers, load_clip
+from clip.regions import check_image_size
 from clip.text import NO_TEXTS
-from clip.weights import check_image_size
 from model.build_parts import frozen_text, frozen_trunk
 from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
@@ -66,7 +66,7 @@ def build_zero_shot(
         score: a key of `model.zero_shot.TITLES`.
     """
     return ZeroShotCLIP(
-        frozen_trunk(cfg, towers),
+        frozen_trunk(cfg, towers, pool_positions=score == "global"),
         frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         input_norm=(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD),

@@ -7,11 +7,15 @@ from yacs.config import CfgNode
 from clip.contexts import Context, random_context, word_context
 from clip.image import ImageTrunk
 from clip.load import ClipTowers
+from clip.regions import is_resnet, region_size
+from clip.resnet import ResNetTrunk
 from clip.text import NO_TEXTS, TextEncoder
+from clip.trunk import Trunk
 from model.method import ModelError, Recipe
 
 __all__ = [
-    "build_context", "fewest_regions", "frozen_text", "frozen_trunk", "recipe_of", "refuse_impossible",
+    "build_context", "fewest_regions", "frozen_text", "frozen_trunk", "frozen_vit", "recipe_of", "refuse_impossible",
+    "require_vit",
 ]  # fmt: skip
 
 
@@ -38,8 +42,36 @@ def recipe_of(cfg: CfgNode) -> Recipe:
     )  # fmt: skip
 
 
-def frozen_trunk(cfg: CfgNode, towers: ClipTowers, adapted: Sequence[int] = ()) -> ImageTrunk:
-    """The image tower as it is, tapped behind the blocks `adapted`."""
+def require_vit(cfg: CfgNode, towers: ClipTowers) -> None:
+    """Refuses a ResNet for a method that takes the blocks of a ViT apart.
+
+    Raises:
+        ModelError: naming both keys.
+    """
+    if is_resnet(towers.visual):
+        raise ModelError(
+            f"MODEL.METHOD {cfg.MODEL.METHOD} needs the blocks of a ViT, and MODEL.BACKBONE {cfg.MODEL.BACKBONE} is a "
+            "ResNet: set MODEL.BACKBONE to a ViT such as ViT-B/16, or MODEL.METHOD to one that takes either "
+            "(docs/methods.md), such as dualcoop"
+        )
+
+
+def frozen_trunk(cfg: CfgNode, towers: ClipTowers, *, pool_positions: bool = True) -> Trunk:
+    """The image tower as it is, whichever it is.
+
+    Args:
+        cfg: the configuration, of which MODEL.POSITIONS is read.
+        towers: the frozen CLIP.
+        pool_positions: whether the attention pool of a ResNet has its positional embeddings; a ViT always has its own.
+    """
+    if is_resnet(towers.visual):
+        return ResNetTrunk(towers.visual, positions=cfg.MODEL.POSITIONS if pool_positions else None)
+    return frozen_vit(cfg, towers)
+
+
+def frozen_vit(cfg: CfgNode, towers: ClipTowers, adapted: Sequence[int] = ()) -> ImageTrunk:
+    """The image tower as it is, tapped behind the blocks `adapted`; ModelError where it is a ResNet."""
+    require_vit(cfg, towers)
     return ImageTrunk(
         towers.visual, adapted=adapted, saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
     )
@@ -51,10 +83,9 @@ def frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str] = NO_
 
 
 def fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
-    """Patches of the smaller of training and test images."""
-    rows, columns = towers.visual.patch_size
-    sizes = (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST)
-    return min((height // rows) * (width // columns) for height, width in sizes)
+    """Regions of the smaller of training and test images."""
+    height, width = region_size(towers.visual)
+    return min((h // height) * (w // width) for h, w in (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST))
 
 
 def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "") -> Context:

@@ -12,7 +12,7 @@ from clip.load import ClipTowers
 from clip.prompts import DeepPrompts
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_loss
-from model.build_parts import build_context, recipe_of, refuse_impossible
+from model.build_parts import build_context, recipe_of, refuse_impossible, require_vit
 from model.kcot import KCOT, teacher_assignment
 from model.labels import ContextPrompts, DeepLabelPrompts, DualContextPrompts, LabelPrompts
 from model.matchers import Average, Bipartite, Matcher, Reweight
@@ -34,6 +34,7 @@ def build_ram(
     kind: Callable[..., RAM] = RAM,
 ) -> RAM:
     """RAM or a kind of it; see `build_method`. `seen` decides the local temperature where MODEL.TEMPERATURE is 0."""
+    require_vit(cfg, towers)
     _check_settings(cfg, context=len(towers.text.positional_embedding), seen=seen)
     vision_depth, text_depth = (len(t.transformer.resblocks) for t in (towers.visual, towers.text))
     adapted = block_indices(cfg.MODEL.DEPTH_VISION, vision_depth, "MODEL.DEPTH_VISION")

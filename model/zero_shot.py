@@ -5,9 +5,10 @@ training: with z_ij = s cos(region i, label j) and g_j = s cos(image, label j), 
 
     local_j = sum_i softmax_i(z_ij) z_ij, a soft maximum over the regions;  both_j = (g_j + local_j) / 2
 
-What a region is has to be carried over from a ResNet, where the attention pool is the only attention: its value and
-output projections are applied to every position, without queries and keys. A ViT's counterpart is its last block with
-every token attending to itself alone, shortcut and MLP as they are, as in MaskCLIP (ECCV 2022) and TagCLIP (AAAI 2024).
+TaI-DPT has a ResNet, where the attention pool is the only attention: its value and output projections are applied to
+every position, without queries and keys, and without the pool's positional embeddings. "local" and "both" have these
+neither for regions nor for the image, as CoMC's code (ICML 2024). A ViT's counterpart is its last block with each token
+attending to itself alone, shortcut and MLP as they are, as in MaskCLIP (ECCV 2022) and TagCLIP (AAAI 2024).
 The patches as the last block leaves them are no such thing: they mix what they attend to, and the global feature, all
 that CLIP was trained on, is made from the values of the last block and not from them.
 """
@@ -19,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Method
 
 __all__ = ["TITLES", "Ranking", "ZeroShotCLIP", "soft_maximum"]
@@ -54,7 +55,7 @@ class ZeroShotCLIP(Method):
     offset: Tensor
 
     def __init__(
-        self, trunk: ImageTrunk, text: TextEncoder, *, scale: float,
+        self, trunk: Trunk, text: TextEncoder, *, scale: float,
         input_norm: tuple[Sequence[float], Sequence[float]], clip_norm: tuple[Sequence[float], Sequence[float]],
         score: str = "global",
     ) -> None:  # fmt: skip

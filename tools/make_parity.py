@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from clip.adapters import TextGuidedSelection
-from clip.load import load_clip
+from clip.load import load_clip, sizes
 from engine import cli
 from tools.check_parity import ParityError, Recomputed, Reference
 
@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ParityError(f"--out {args.out}: name an .npz file in a folder that exists")
     if args.batch < 1 or args.steps < 1:
         raise ParityError(f"--batch {args.batch} --steps {args.steps}: both have to be 1 or more")
+    if sizes(args.backbone).vision_blocks == 0:
+        raise ParityError(f"--backbone {args.backbone} is a ResNet, and RAM needs a ViT, such as ViT-B/16")
     file = inputs(args.backbone, seed=args.seed, batch=args.batch, steps=args.steps)
     file |= {key: value.detach().numpy() for _, key, value in Recomputed(file)}
     arrays: dict[str, Any] = dict(file)  # any: numpy has named arguments that are no arrays

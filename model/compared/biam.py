@@ -13,8 +13,8 @@ is computed. `BiAMHead` is the official code's, checked on numbers that it compu
 
 What differs is what the head sees. Officially x is the last convolution's output of an ImageNet VGG-19 (512 channels),
 x_g its second fully connected layer's (4096) and t_j a GloVe vector of length 1. Here they are patches of the frozen
-CLIP behind its last LayerNorm, its global feature in the joint space, and the feature of the label's text, of length 1.
-How the official weights are drawn is not known; here as torch draws them.
+CLIP behind its last LayerNorm, or the last map of its ResNet, its global feature in the joint space, and the feature of
+the label's text, of length 1. How the official weights are drawn is not known; here as torch draws them.
 
 B images, C labels, N regions, F channels of the map, G width of the global vector, T width of the label vectors,
 c channels, H heads.
@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import FeatureMap, Trunk
 from loss.ranking_loss import normalised_ranking_loss, rankable
 from model.method import Group, Method
 from parallel import BatchNorm2d
@@ -141,7 +141,7 @@ class BiAM(Method):
     """BiAM's head on the frozen CLIP.
 
     Args:
-        trunk: image tower, run without prompts and with its own patches as local stream.
+        trunk: image tower.
         text: text tower, run without prompts.
         head: the trained part.
         lr: highest learning rate.
@@ -153,7 +153,7 @@ class BiAM(Method):
     takes_unknown = True
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, head: BiAMHead, lr: float, weight_decay: float
+        self, *, trunk: Trunk, text: TextEncoder, head: BiAMHead, lr: float, weight_decay: float
     ) -> None:  # fmt: skip
         super().__init__()
         self.trunk, self.text, self.head = trunk, text, head
@@ -166,11 +166,15 @@ class BiAM(Method):
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Ranked:
         """Scores of images (B, 3, H, W); with targets, of those that have a present label."""
         kept = None if targets is None else rankable(targets)
-        with torch.no_grad():
-            features = self.trunk.finish(self.trunk.stem(images if kept is None else images[kept]), {})
-            regions = self.trunk.visual.ln_post(features.saa)  # (B, N, W)
-        maps = regions.transpose(1, 2).unflatten(2, features.grid)  # (B, W, rows, columns)
-        return Ranked(self.head(maps, features.cls, labels), kept)
+        return self.recognise(self.stem(images if kept is None else images[kept]), labels)._replace(kept=kept)
+
+    def stem(self, images: Tensor) -> FeatureMap:
+        """The frozen tower's last map, and its global feature."""
+        return self.trunk.feature_map(images)
+
+    def recognise(self, features: FeatureMap, labels: Tensor) -> Ranked:
+        """Scores of images by what `stem` gives."""
+        return Ranked(self.head(features.map, features.image, labels), None)
 
     def losses(self, output: Ranked, targets: Tensor) -> dict[str, Tensor]:
         """The normalised ranking loss."""

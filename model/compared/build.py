@@ -7,7 +7,14 @@ from yacs.config import CfgNode
 from clip.load import IMAGENET_TEMPLATES, ClipTowers
 from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_loss, build_summed_asl
-from model.build_parts import fewest_regions, frozen_text, frozen_trunk, refuse_impossible
+from model.build_parts import (
+    fewest_regions,
+    frozen_text,
+    frozen_trunk,
+    frozen_vit,
+    refuse_impossible,
+    require_vit,
+)
 from model.compared.biam import BiAM, BiAMHead
 from model.compared.comc import CoMC
 from model.compared.mkt import MKT, VisionTail
@@ -73,12 +80,13 @@ def build_mkt(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS  # noqa: ARG001
 ) -> MKT:  # fmt: skip
     """Either stage of MKT; see `model.build.build_method`. The towers stay as they are: what is trained is copied."""
+    require_vit(cfg, towers)
     depth = len(towers.visual.transformer.resblocks)
     _check_mkt(cfg, depth=depth, regions=fewest_regions(cfg, towers))
     count = cfg.MODEL.MKT.BLOCKS
     text = TextEncoder(towers.text, towers.tokenize, template=cfg.MODEL.MKT.TEMPLATE, prompted=(), texts=texts)
     return MKT(
-        trunk=frozen_trunk(cfg, towers, adapted=range(depth - count, depth)),
+        trunk=frozen_vit(cfg, towers, adapted=range(depth - count, depth)),
         text=text,
         tail=VisionTail(towers.visual, count),
         words=TemplateWords(text),
@@ -105,7 +113,7 @@ def build_tagclip(
     """TagCLIP; see `model.build.build_method`."""
     templates = {"official": (*IMAGENET_TEMPLATES, *SCENE_TEMPLATES), "one": (cfg.MODEL.TEMPLATE,)}
     return TagCLIP(
-        trunk=frozen_trunk(cfg, towers),
+        trunk=frozen_vit(cfg, towers),
         text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         templates=templates[cfg.MODEL.TAGCLIP.TEMPLATES],
@@ -124,7 +132,7 @@ def build_comc(
     if not labels:
         raise ModelError("MODEL.METHOD comc classifies labels that are fixed in training, and none are known here")
     return CoMC(
-        trunk=frozen_trunk(cfg, towers),
+        trunk=frozen_trunk(cfg, towers, pool_positions=False),
         text=frozen_text(cfg, towers, texts),
         scale=towers.logit_scale,
         labels=labels,

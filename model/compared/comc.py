@@ -13,8 +13,9 @@ name them. No image is: those of a training step, and their targets, are ignored
 
 Deviations from the official code: its 40,000 sentences were written by a language model about one to five labels; here
 they are the template around one to five labels, drawn by SOLVER.SEED. A step draws them with replacement, and there are
-as many steps as batches of images. The tower is a ViT and not a ResNet-50, so regions are `ImageTrunk.dense_features`
-and the global feature is CLIP's own. How the official T was made is not told.
+as many steps as batches of images. On a ViT regions are `ImageTrunk.dense_features` and the global feature is CLIP's
+own; on a ResNet, which the official code has, both are as there, without the positional embeddings of the attention
+pool. How the official T was made is not told.
 
 B sentences of a step or images, S sentences, N regions, C labels, D joint width.
 """
@@ -27,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import DenseFeatures, Trunk
 from model.method import Group, Method, ModelError
 from parallel import own_share
 
@@ -79,7 +80,7 @@ class CoMC(Method):
     names: Tensor
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, scale: float, labels: Sequence[str], templates: Sequence[str],
+        self, *, trunk: Trunk, text: TextEncoder, scale: float, labels: Sequence[str], templates: Sequence[str],
         sentences: int, seed: int, batch: int, noise: float, mix: float, loss: Callable[[Tensor, Tensor], Tensor],
         lr: float, weight_decay: float,
     ) -> None:  # fmt: skip
@@ -104,13 +105,18 @@ class CoMC(Method):
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Classified:
         """Scores (B, C) of images (B, 3, H, W); with `targets`, logits of sentences in their place."""
-        if targets is not None:
-            return self._classified_sentences()
-        features, regions = self.trunk.dense_features(images)
-        with torch.autocast(images.device.type, enabled=False):
+        return self._classified_sentences() if targets is not None else self.recognise(self.stem(images), labels)
+
+    def stem(self, images: Tensor) -> DenseFeatures:
+        """The frozen tower's features of images and regions."""
+        return self.trunk.dense_features(images)
+
+    def recognise(self, features: DenseFeatures, labels: Tensor) -> Classified:
+        """Scores of images by these features."""
+        with torch.autocast(features.image.device.type, enabled=False):
             weight = self.classifier.weight[labels]  # (C, D)
-            of_image = F.linear(self._as_text(features.float()), weight)
-            of_regions = F.linear(self._as_text(regions.float()), weight)  # (B, N, C)
+            of_image = F.linear(self._as_text(features.image.float()), weight)
+            of_regions = F.linear(self._as_text(features.regions.float()), weight)  # (B, N, C)
             return Classified((of_image + of_regions.amax(1)) / 2)
 
     def losses(self, output: Classified, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip.contexts import Context
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Group, Method, Recipe
 
 __all__ = ["Classification", "CoOp"]
@@ -51,7 +51,7 @@ class CoOp(Method):
     frozen = ("trunk", "text")
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, context: Context, scale: float,
+        self, *, trunk: Trunk, text: TextEncoder, context: Context, scale: float,
         loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, recipe: Recipe,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -64,7 +64,15 @@ class CoOp(Method):
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Classification:  # noqa: ARG002
         """Scores of images (B, 3, H, W), normalised."""
-        logits = self.logits(self.trunk.global_features(images), labels)
+        return self.recognise(self.stem(images), labels)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """The frozen tower's features (B, D), not normalised."""
+        return self.trunk.global_features(images)
+
+    def recognise(self, features: Tensor, labels: Tensor) -> Classification:
+        """Scores of images by these features."""
+        logits = self.logits(features, labels)
         return Classification(logits.softmax(-1), logits)
 
     def logits(self, features: Tensor, labels: Tensor) -> Tensor:

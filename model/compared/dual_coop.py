@@ -9,14 +9,15 @@ k = 20 and s = 5 in the release (https://github.com/sunxm2357/DualCoOp), which l
 The loss is ASL of p, summed over images and labels that are known, times a weight; with very many labels it is that of
 some of them, drawn anew in every step. Contexts are shared by all labels, as where some are unseen.
 
-Deviation, regions of a ViT: the release has a ResNet, whose attention pooling at the end is undone: its value and
-output projections are applied at every position of the last map, without attention, and the mean position stands in
-front. A ViT pools in its last block. Undone likewise, every patch attends to itself alone there, W_o v_i + b_o in place
-of attention; residual and MLP stay, as the final projection expects their sum (so does TagCLIP, Lin et al., AAAI 2024).
-The CLS feature, what a ViT pools to, stands in front in place of the mean. RAM's Table 7 has DualCoOp on a ViT without
-saying how. Contexts of each label's own are left out.
+Regions of a ResNet are the release's: its attention pooling at the end is undone, the pool's value and output
+projections are applied at every position of the last map, without attention, and the mean position stands in front.
 
-B images, N patches, C labels, L of them in a step, D joint width.
+Deviation, regions of a ViT: it pools in its last block. Undone likewise, every patch attends to itself alone there,
+W_o v_i + b_o in place of attention; residual and MLP stay, as the final projection expects their sum (so does TagCLIP,
+Lin et al., AAAI 2024). The CLS feature, what a ViT pools to, stands in front in place of the mean. RAM's Table 7 has
+DualCoOp on a ViT without saying how. Contexts of each label's own are left out.
+
+B images, N regions, C labels, L of them in a step, D joint width.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip.contexts import Context
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Group, Method, Recipe
 
 __all__ = ["DualCoOp", "LabelPair", "Presence"]
@@ -72,7 +73,7 @@ class DualCoOp(Method):
     takes_unknown = True
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, positive: Context, negative: Context, sharpness: float,
+        self, *, trunk: Trunk, text: TextEncoder, positive: Context, negative: Context, sharpness: float,
         scale: float, labels_per_step: int, loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float,
         recipe: Recipe,
     ) -> None:  # fmt: skip
@@ -90,14 +91,16 @@ class DualCoOp(Method):
 
     def forward(self, images: Tensor, labels: LabelPair, targets: Tensor | None = None) -> Presence:  # noqa: ARG002
         """Scores of images (B, 3, H, W), normalised."""
-        positive, negative = self.logits(self.regions(images), labels)
+        return self.recognise(self.stem(images), labels)
+
+    def recognise(self, features: Tensor, labels: LabelPair) -> Presence:
+        """Scores of images by their regions (B, 1 + N, D)."""
+        positive, negative = self.logits(features, labels)
         return Presence((positive - negative).sigmoid(), positive, negative, labels.columns)
 
-    @torch.no_grad()
-    def regions(self, images: Tensor) -> Tensor:
-        """Dense features (B, 1 + N, D) of the frozen tower, not normalised, CLS first."""
-        cls, patches = self.trunk.dense_features(images)
-        return torch.cat([cls[:, None], patches], 1)
+    def stem(self, images: Tensor) -> Tensor:
+        """Dense features (B, 1 + N, D) of the frozen tower, not normalised, the mean first, or a ViT's CLS."""
+        return self.trunk.regions_with_mean(images)
 
     def logits(self, regions: Tensor, labels: LabelPair) -> tuple[Tensor, Tensor]:
         """Positive and negative logits, (B, L) each, float32, of regions (B, 1 + N, D), not normalised."""

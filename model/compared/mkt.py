@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.blocks import run_block
-from clip.image import ImageTrunk
+from clip.image import ImageTrunk, TrunkState
 from clip.text import TextEncoder
 from loss.ranking_loss import normalised_ranking_loss, rankable
 from model.compared.template_words import TemplateWords
@@ -136,13 +136,25 @@ class MKT(Method):
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Transfer:
         """Scores of images (B, 3, H, W); with targets, of those that have a present label."""
         kept = None if targets is None else rankable(targets)
-        state = self.trunk.stem(images if kept is None else images[kept])
-        tokens = self.tail(state.x)  # (B, 1 + N, D)
-        cls = tokens[:, 0]
-        local, overall = transfer_scores(tokens[:, 1:], cls, labels, top_k=self.top_k)
+        state = self.stem(images if kept is None else images[kept])
+        found = self.recognise(self.features(state), labels)
         with torch.no_grad():
             teacher = self.trunk.finish(state, {}).cls if kept is not None and self.stage == 1 else None
-        return Transfer((local + overall) / 2, local, overall, cls, teacher, kept)
+        return found._replace(teacher=teacher, kept=kept)
+
+    def stem(self, images: Tensor) -> TrunkState:
+        """Images (B, 3, H, W) in front of the tail."""
+        return self.trunk.stem(images)
+
+    def features(self, stem: TrunkState) -> Tensor:
+        """What the tail makes of them, (B, 1 + N, D), not normalised."""
+        return self.tail(stem.x)
+
+    def recognise(self, features: Tensor, labels: Tensor) -> Transfer:
+        """Scores of images by these features."""
+        cls = features[:, 0]
+        local, overall = transfer_scores(features[:, 1:], cls, labels, top_k=self.top_k)
+        return Transfer((local + overall) / 2, local, overall, cls, None, None)
 
     def losses(self, output: Transfer, targets: Tensor) -> dict[str, Tensor]:
         """The normalised ranking loss and, in stage 1, the mean absolute difference to the frozen global features."""

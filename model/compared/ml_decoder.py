@@ -15,9 +15,9 @@ Source: the paper, and what its code computes (https://github.com/Alibaba-MIIL/M
 
 Deviations, all of them due to the shared base:
 
-* The image tower is the frozen CLIP (official: TResNet-L, trained along). f are its patch tokens behind the last block
-  and its final normalisation, in the tower's own width F (768 in a ViT-B/16): what stands for a backbone's last
-  feature map. Unnormalised tokens are what no part of CLIP reads; and a projection to the joint space would be undone
+* The image tower is the frozen CLIP (official: TResNet-L, trained along). f are a ResNet's last map, or what stands for
+  it in a ViT: its patch tokens behind the last block and the final normalisation, in the tower's own width F (768 in a
+  ViT-B/16). Unnormalised tokens are what no part of CLIP reads; and a projection to the joint space would be undone
   or made by W_f, which has the same freedom and more without it.
 * t are CLIP's frozen text features, V = D, in place of word vectors, and like these not normalised.
 * Augmentation (official: cutout and RandAugment), image size and batch size are the benchmark's.
@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.image import ImageTrunk
 from clip.text import TextEncoder
+from clip.trunk import Trunk
 from model.method import Group, Method
 
 __all__ = ["Answers", "LabelDecoder", "MLDecoder"]
@@ -102,7 +102,7 @@ class MLDecoder(Method):
     takes_unknown = True  # such labels are no part of the loss
 
     def __init__(
-        self, *, trunk: ImageTrunk, text: TextEncoder, decoder: LabelDecoder,
+        self, *, trunk: Trunk, text: TextEncoder, decoder: LabelDecoder,
         loss: Callable[[Tensor, Tensor], Tensor], loss_weight: float, lr: float, weight_decay: float,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -115,7 +115,16 @@ class MLDecoder(Method):
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Answers:  # noqa: ARG002
         """Which of the labels (C, D) are present in images (B, 3, H, W), normalised as the CLIP wants them."""
-        logits = self.decoder(self._features(images), labels)
+        return self.recognise(self.stem(images), labels)
+
+    @torch.no_grad()
+    def stem(self, images: Tensor) -> Tensor:
+        """Regions (B, N, F) of the frozen tower's last map."""
+        return self.trunk.feature_map(images).map.flatten(2).transpose(1, 2)
+
+    def recognise(self, features: Tensor, labels: Tensor) -> Answers:
+        """Which of the labels are present in images by their regions."""
+        logits = self.decoder(features, labels)
         return Answers(logits.float().sigmoid(), logits)  # in half precision many scores would be equal
 
     def losses(self, output: Answers, targets: Tensor) -> dict[str, Tensor]:
@@ -135,9 +144,3 @@ class MLDecoder(Method):
             Group("matrices", matrices, "adam", self.lr, self.weight_decay),
             Group("vectors", vectors, "adam", self.lr, 0.0),
         ]
-
-    @torch.no_grad()
-    def _features(self, images: Tensor) -> Tensor:
-        """Patch tokens (B, N, F) of the frozen tower behind its final normalisation."""
-        patches = self.trunk.finish(self.trunk.stem(images), {}).saa  # of the last block, as there is no SAA
-        return self.trunk.visual.ln_post(patches)

@@ -77,10 +77,18 @@ def test_dense_features_are_patches_that_see_only_themselves_in_the_last_block(v
     trunk, batch = trunk_of(visual), images()
     features, regions = trunk.dense_features(batch)
     assert torch.equal(features, trunk.global_features(batch))
+    assert torch.equal(trunk.regions_with_mean(batch), torch.cat([features[:, None], regions], 1))
     *earlier, last = visual.transformer.resblocks
     x = nn.Sequential(*earlier)(embed(visual, batch))
     alone = torch.full((17, 17), float("-inf")).fill_diagonal_(0)
     close(regions, visual.ln_post(last(x, attn_mask=alone)[:, 1:]) @ visual.proj)
+
+
+def test_the_feature_map_is_open_clips_patches_behind_the_last_layer_norm(visual, monkeypatch):
+    found = trunk_of(visual).feature_map(images(2, 32, 32))
+    monkeypatch.setattr(visual, "output_tokens", True)
+    _, patches = visual(images(2, 32, 32))
+    close(found.map, patches.transpose(1, 2).reshape(2, 64, 4, 4))
 
 
 @pytest.mark.parametrize("adapted", [(), (0,), (1, 2), (0, 2)])

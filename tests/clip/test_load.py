@@ -19,6 +19,9 @@ TINY = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
+RESNET = {
+    **TINY, "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 2, "patch_size": None}
+}  # fmt: skip
 CLOSED = "http://127.0.0.1:9"  # the discard port: refuses at once
 
 
@@ -39,6 +42,7 @@ def architectures(monkeypatch):
     monkeypatch.setitem(known, "ViT-test-8-quickgelu", config(quick_gelu=True))
     monkeypatch.setitem(known, "ViT-test-8-64", config(vision_cfg__image_size=64))
     monkeypatch.setitem(known, "ViT-test-16", config(vision_cfg__patch_size=16))
+    monkeypatch.setitem(known, "RN-test", RESNET)
     return known
 
 
@@ -137,6 +141,106 @@ def test_the_two_activations_give_other_features():
         assert not torch.allclose(reference(False).encode_image(images()), reference(True).encode_image(images()))
 
 
+def resnet_reference(quick_gelu=False):
+    """open_clip's own model with a ResNet, with statistics of BatchNorm that are not those of the start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = open_clip.CLIP(**RESNET, quick_gelu=quick_gelu)
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                value += 0.05 * (torch.rand_like(value) if name.endswith("running_var") else torch.randn_like(value))
+                value.copy_(value.half())
+            elif name.endswith("num_batches_tracked"):
+                value += 7
+    return model.eval()
+
+
+def traced_to(path, model):
+    """OpenAI's format as OpenAI made it: the whole model, traced in half precision, with three extra buffers."""
+    archive = copy.deepcopy(model)
+    open_clip.convert_weights_to_fp16(archive)
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        vars(archive).pop(name, None)
+        archive.register_buffer(name, torch.tensor(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer
+        tokens = torch.ones(1, 77, dtype=torch.long)
+        torch.jit.trace(archive, (torch.zeros(1, 3, 64, 64).half(), tokens), check_trace=False).save(str(path))
+
+
+def without_counts(path, model):
+    torch.save({n: t for n, t in openai_state(model).items() if not n.endswith("num_batches_tracked")}, path)
+
+
+RESNET_WRITERS = {
+    "archive.pt": traced_to, "openai.pt": WRITERS["openai.pt"], "no_counts.pt": without_counts,
+    "open_clip.pt": WRITERS["open_clip.pt"], "tensors.safetensors": WRITERS["tensors.safetensors"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def resnet_files(tmp_path_factory):
+    """A CLIP with a ResNet in several formats."""
+    folder = tmp_path_factory.mktemp("resnet")
+    for name, write in RESNET_WRITERS.items():
+        write(folder / name, resnet_reference())
+    return folder
+
+
+@pytest.mark.parametrize("name", RESNET_WRITERS)
+@torch.no_grad()
+def test_features_of_a_resnet_are_those_of_open_clips_own_model(resnet_files, name):
+    oracle = resnet_reference(quick_gelu=name in OPENAI | {"no_counts.pt"})
+    towers, tokens = load_clip("RN-test", str(resnet_files / name)), open_clip.tokenize(TEXTS)
+    assert torch.allclose(towers.visual(images(64, 64)), oracle.encode_image(images(64, 64)), atol=1e-5)
+    assert torch.allclose(towers.text(tokens), oracle.encode_text(tokens), atol=1e-5)
+
+
+def test_statistics_of_batch_norm_matter_to_this_test(resnet_files):
+    towers = load_clip("RN-test", str(resnet_files / "open_clip.pt"))
+    with torch.no_grad():
+        before = towers.visual(images(64, 64))
+        towers.visual.layer4[0].bn3.reset_running_stats()
+        assert not torch.allclose(towers.visual(images(64, 64)), before, atol=1e-3)
+
+
+def test_every_format_of_a_resnet_has_the_same_identity_but_for_the_activation(resnet_files):
+    found = {name: load_clip("RN-test", str(resnet_files / name)).identity for name in RESNET_WRITERS}
+    assert len({identity.rpartition(":")[2] for identity in found.values()}) == 1
+    assert found["open_clip.pt"].startswith("RN-test/")
+    assert found["archive.pt"].startswith("RN-test-quickgelu/")
+
+
+def test_an_identity_changes_with_a_statistic_of_batch_norm(resnet_files, tmp_path):
+    state = resnet_reference().state_dict()
+    first = load_clip("RN-test", str(resnet_files / "open_clip.pt")).identity
+    state["visual.layer2.0.bn1.running_var"] += 0.5
+    torch.save(state, tmp_path / "other.pt")
+    assert load_clip("RN-test", str(tmp_path / "other.pt")).identity != first
+
+
+def test_a_resnet_is_frozen_in_eval_mode_with_its_statistics(resnet_files):
+    towers = load_clip("RN-test", str(resnet_files / "archive.pt"))
+    before = copy.deepcopy(towers.visual.state_dict())
+    towers.visual(images(64, 64))
+    assert not any(module.training for module in towers.visual.modules())
+    assert all(not p.requires_grad and p.dtype == torch.float32 for p in towers.visual.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in towers.visual.state_dict().items())
+
+
+def test_weights_of_the_other_kind_of_tower_are_refused(resnet_files, plain):
+    with pytest.raises(WeightsError, match="does not fit ViT-test-8: visual.class_embedding is missing; set MODEL"):
+        load_clip("ViT-test-8", str(resnet_files / "openai.pt"))
+    with pytest.raises(WeightsError, match="does not fit RN-test: visual.conv1.weight is .* instead of"):
+        load_clip("RN-test", plain)
+
+
+@pytest.mark.parametrize("name", ["RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"])
+def test_openais_resnets_are_known_by_name_and_file(name):
+    assert load._architecture(name)[0] == name
+    assert f"{name}.pt" in load.PUBLISHED
+
+
 def test_every_format_of_the_same_weights_has_the_same_identity(files):
     found = {load_clip("ViT-test-8-quickgelu", str(files / n)).identity for n in WRITERS}
     assert len(found) == 1
@@ -222,7 +326,7 @@ def test_nothing_is_logged(caplog, monkeypatch):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", ["ViT-tiny-8", "ViT-S-8-shapes"])
+@pytest.mark.parametrize("name", ["ViT-tiny-8", "ViT-S-8-shapes", "RN-tiny"])
 def test_the_architectures_of_this_folder_are_registered(name):
     assert name in open_clip.list_models()
     assert load._architecture(name)[0] == name
@@ -237,7 +341,8 @@ def test_openais_spelling_of_the_default_backbone_gives_a_full_vit_b_16():
 
 
 @pytest.mark.parametrize(
-    ("spelling", "name"), [("ViT-test/8", "ViT-test-8"), ("ViT-test/8@64px", "ViT-test-8-64"), ("ViT-B/32", "ViT-B-32")]
+    ("spelling", "name"),
+    [("ViT-test/8", "ViT-test-8"), ("ViT-test/8@64px", "ViT-test-8-64"), ("ViT-B/32", "ViT-B-32"), ("RN50", "RN50")],
 )
 def test_openais_spelling_is_understood(spelling, name):
     assert load._architecture(spelling)[0] == name
@@ -245,15 +350,15 @@ def test_openais_spelling_is_understood(spelling, name):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("ViT-test-8", (2, 2, 8)), ("ViT-B/16", (12, 12, 16)), ("ViT-L/14@336px", (24, 12, 14))],
+    [("ViT-test-8", (2, 2, 8)), ("ViT-B/16", (12, 12, 16)), ("ViT-L/14@336px", (24, 12, 14)), ("RN101", (0, 12, 32))],
 )
 def test_sizes_are_known_without_weights(name, expected):
     assert sizes(name) == Sizes(*expected)
 
 
 def test_the_sizes_of_another_model_are_refused():
-    with pytest.raises(WeightsError, match="is not a plain CLIP ViT: its image tower is a ResNet"):
-        sizes("RN50")
+    with pytest.raises(WeightsError, match="is not a plain CLIP ViT or ResNet: its image tower is one of timm"):
+        sizes("EVA02-B-16")
 
 
 @pytest.mark.parametrize(("backbone", "near"), [("ViT-B/17", "ViT-B-16"), ("vit-b-16", "ViT-B-16"), ("?", "none")])
@@ -266,7 +371,6 @@ def test_an_unknown_backbone_is_refused_with_near_names(backbone, near):
 @pytest.mark.parametrize(
     ("backbone", "words"),
     [
-        ("RN50", "a ResNet"),
         ("EVA02-B-16", "timm"),
         ("ViT-B-16-SigLIP", "init_logit_bias"),
         ("coca_ViT-B-32", "multimodal_cfg"),
@@ -275,7 +379,7 @@ def test_an_unknown_backbone_is_refused_with_near_names(backbone, near):
     ],
 )
 def test_other_models_of_open_clip_are_refused(backbone, words):
-    with pytest.raises(WeightsError, match=f"{backbone}' is not a plain CLIP ViT: .*{words}"):
+    with pytest.raises(WeightsError, match=f"{backbone}' is not a plain CLIP ViT or ResNet: .*{words}"):
         load_clip(backbone, "random")
 
 
@@ -301,7 +405,7 @@ PECULIAR = {
 def test_a_vit_is_not_plain_with(architectures, monkeypatch, case):
     changes, words = PECULIAR[case]
     monkeypatch.setitem(architectures, "ViT-odd", config(**changes))
-    with pytest.raises(WeightsError, match=f"ViT-odd' is not a plain CLIP ViT: .*{words}"):
+    with pytest.raises(WeightsError, match=f"ViT-odd' is not a plain CLIP ViT or ResNet: .*{words}"):
         load_clip("ViT-odd", "random")
 
 

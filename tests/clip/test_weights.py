@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from clip.weights import WeightsError, canonical_name, check_image_size, fill_model, fingerprint, read_weights
+from clip.weights import WeightsError, canonical_name, fill_model, fingerprint, read_weights, weights_of
 
 STATE = {
     "visual.proj": torch.arange(6.0).reshape(2, 3).half(),
@@ -246,31 +246,35 @@ def test_weights_of_another_architecture_are_refused_with_the_first_difference(t
         fill_model(plain_module(), tensors, "x.pt does not fit")
 
 
+def norm():
+    module = nn.Module()
+    module.bn = nn.BatchNorm2d(2)
+    return module
+
+
+def test_running_statistics_are_weights_and_the_number_of_batches_they_are_of_is_none():
+    assert weights_of(norm()).keys() == {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_running_statistics_are_filled_in_whether_or_not_batches_were_counted(tmp_path, counted):
+    model, given = norm(), norm().state_dict()
+    given["bn.running_mean"] += 3
+    given["bn.num_batches_tracked"] += 7
+    torch.save({name: t for name, t in given.items() if counted or not name.endswith("tracked")}, tmp_path / "w.pt")
+    fill_model(model, read_weights(tmp_path / "w.pt", {}).tensors, "")
+    assert model.bn.running_mean.tolist() == [3, 3]
+    assert model.bn.num_batches_tracked == 0
+
+
+def test_weights_without_running_statistics_are_refused():
+    with pytest.raises(WeightsError, match="^x: bn.running_mean is missing"):
+        fill_model(norm(), {"bn.weight": torch.ones(2), "bn.bias": torch.ones(2)}, "x")
+
+
 def test_refused_weights_leave_the_model_as_it_was():
     model = plain_module()
     before = fingerprint(model.state_dict())
     with pytest.raises(WeightsError):
         fill_model(model, {name: tensor + 1 for name, tensor in archive_tensors(extra=torch.ones(1)).items()}, "")
     assert fingerprint(model.state_dict()) == before
-
-
-class Vision(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.patch_size, self.grid_size, self.image_size = (8, 8), (2, 3), (16, 24)
-        self.positional_embedding = nn.Parameter(torch.randn(7, 4, generator=torch.Generator().manual_seed(0)))
-
-
-def test_the_size_a_model_was_made_for_passes_silently():
-    check_image_size(Vision(), (16, 24))
-
-
-def test_another_size_is_warned_of_with_both_grids():
-    with pytest.warns(UserWarning, match="from 2 x 3 to 4 x 5 patches"):
-        check_image_size(Vision(), (32, 40))
-
-
-@pytest.mark.parametrize("size", [(16, 25), (15, 24)])
-def test_a_size_that_patches_do_not_cover_is_refused(size):
-    with pytest.raises(WeightsError, match=r"cannot be cut into patches of 8 x 8; change INPUT.SIZE_TRAIN"):
-        check_image_size(Vision(), size)

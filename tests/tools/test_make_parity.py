@@ -60,7 +60,7 @@ def test_the_seed_decides_everything(made, tmp_path):
         (["--out", "nowhere/x.npz"], "in a folder that exists"),
         (["--batch", "0", "--out", "x.npz"], "--batch 0 --steps 2: both have to be 1 or more"),
         (["--steps", "0", "--out", "x.npz"], "--batch 2 --steps 0: both have to be 1 or more"),
-        (["--backbone", "RN50", "--out", "x.npz"], "is a ResNet"),
+        (["--backbone", "RN50", "--out", "x.npz"], "--backbone RN50 is a ResNet, and RAM needs a ViT"),
     ],
 )
 def test_what_cannot_be_made_is_one_line_and_code_2(arguments, said, capsys):

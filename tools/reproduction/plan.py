@@ -8,7 +8,7 @@ from typing import NamedTuple
 from yacs.config import CfgNode
 
 from clip.load import sizes
-from configs import load_config
+from configs import ConfigError, load_config
 from model import UNTRAINED
 from tools.compare import SEED
 from tools.reproduction import tables
@@ -120,7 +120,7 @@ def plan(names: Sequence[str], benchmark: Benchmark, seeds: Sequence[int]) -> Pl
         seeds: of everything that is trained.
 
     Raises:
-        ConfigError: if a file or a key is not there.
+        ConfigError: if a file or a key is not there, or blocks are swept over and the image tower has none.
         clip.load.WeightsError: if the towers are asked for and MODEL.BACKBONE is none.
     """
     base = load_config(benchmark.files, benchmark.overrides)
@@ -139,6 +139,10 @@ class _Planner:
 
     def depths(self) -> int:
         towers = sizes(self.base.MODEL.BACKBONE)
+        if towers.vision_blocks == 0:
+            raise ConfigError(
+                f"MODEL.BACKBONE {self.base.MODEL.BACKBONE} is a ResNet, which has no blocks to sweep over"
+            )
         return min(towers.vision_blocks, towers.text_blocks)
 
     def row(self, row: Row) -> PlannedRow:
@@ -155,8 +159,8 @@ class _Planner:
         if counts is None:  # of own data: the run says so itself
             return "", ()
         cfg, (seen, unseen) = self.load(spec), counts
-        patch = sizes(cfg.MODEL.BACKBONE).patch
-        trained, tested = ((h // patch) * (w // patch) for h, w in (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST))
+        side = sizes(cfg.MODEL.BACKBONE).region
+        trained, tested = ((h // side) * (w // side) for h, w in (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST))
         if seen > trained:
             return f"needs a region for each label; an image has {trained} and there are {seen} seen labels", None
         if unseen > tested:

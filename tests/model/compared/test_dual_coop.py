@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from clip.contexts import encode_behind
+from clip.load import load_clip
 from clip.text import Bare
 from configs import load_config
 from engine.checkpoint import load_checkpoint
 from engine.state import load_state
 from model import build_method
 from model.compared.dual_coop import DualCoOp, LabelPair, Presence
+from tagging.build import build as build_tagger
+from tagging.portable import parts_of
 
 ROOT = Path(__file__).parents[3]
 RELEASE = np.load(ROOT / "tests" / "data" / "release_dualcoop.npz")
@@ -76,13 +79,26 @@ def test_regions_are_clips_last_block_where_patches_see_themselves_alone_and_its
     alone = torch.full((17, 17), float("-inf")).fill_diagonal_(0)
     patches = visual.ln_post(last(x, attn_mask=alone)[:, 1:]) @ visual.proj
     expected = torch.cat([visual(images())[:, None], patches], 1)
-    torch.testing.assert_close(method.regions(images()), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.stem(images()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_regions_of_a_resnet_are_the_pools_projections_of_every_position_the_mean_first():
+    visual = load_clip("RN-tiny", "random", seed=1).visual
+    method = build(load_clip("RN-tiny", "random", seed=1), "MODEL.POSITIONS", "bicubic")
+    batch, pool = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(2)), visual.attnpool
+    stage = visual.forward_intermediates(batch, indices=[4], intermediates_only=True)["image_intermediates"][0]
+    x = stage.flatten(2)  # (2, W, 6)
+    x = torch.cat([x.mean(2, keepdim=True), x], 2)
+    first, others = pool.positional_embedding[0], pool.positional_embedding[1:].T.unflatten(1, (2, 2))[None]
+    others = F.interpolate(others, (3, 2), mode="bicubic", align_corners=False).flatten(2)[0]
+    x = (x + torch.cat([first[:, None], others], 1)).transpose(1, 2)
+    torch.testing.assert_close(method.stem(batch), pool.c_proj(pool.v_proj(x)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_score_is_the_softmax_over_the_pair_of_what_regions_say(towers):
     method = build(towers, "MODEL.DUALCOOP.SHARPNESS", "7", "MODEL.DUALCOOP.SCALE", "3")
     labels = method.encode_labels(NAMES)
-    regions = method.regions(images())
+    regions = method.stem(images())
     z = [7 * F.cosine_similarity(regions[:, :, None], text, dim=-1) for text in labels[:2]]  # (2, 17, 5)
     weights = z[0].exp() / z[0].exp().sum(1, keepdim=True)
     pooled = torch.stack([3 * (weights * part).sum(1) for part in z])
@@ -94,7 +110,7 @@ def test_a_score_is_the_softmax_over_the_pair_of_what_regions_say(towers):
 def test_gradients_flow_through_the_weights_of_the_regions(towers):
     method = build(towers)
     texts = [torch.randn(5, 32, generator=torch.Generator().manual_seed(k)).requires_grad_() for k in range(2)]
-    _, negative = method.logits(method.regions(images()), LabelPair(*texts))
+    _, negative = method.logits(method.stem(images()), LabelPair(*texts))
     negative.sum().backward()
     assert texts[0].grad.abs().sum() > 0  # the positive texts act on negative logits by the weights alone
 
@@ -180,6 +196,27 @@ def test_a_resumed_training_draws_the_labels_of_the_one_it_goes_on_with(benchmar
     (results,) = (runs[1] / "test").iterdir()
     rows = (results / "results.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in rows[1::2]] == ["zero-shot CLIP", "DualCoOp", "DualCoOp (EMA)"]
+
+
+def test_it_is_trained_tested_and_asked_on_a_resnet(benchmark, train_script, test_script):
+    cfg = benchmark.config(
+        "MODEL.METHOD", "dualcoop", "MODEL.BACKBONE", "RN-tiny", "MODEL.LOSS_WEIGHT", "0.01", "INPUT.SIZE_TRAIN",
+        "(64, 96)", "INPUT.SIZE_TEST", "(64, 64)", "SOLVER.EVAL_PERIOD", "2",
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="interpolated from 2 x 2 to 2 x 3 regions"):
+        train_script.train(cfg, None)
+    (run,) = benchmark.runs.iterdir()
+    state = load_state(run / "checkpoint.pth")
+    assert set(state.model) == {"positive.vectors", "negative.vectors"}
+    assert state.clip == load_clip("RN-tiny", "random", seed=cfg.SOLVER.SEED).identity
+    with pytest.warns(UserWarning, match="interpolated"):
+        test_script.test(cfg)
+    (results,) = (run / "test").iterdir()
+    rows = (results / "results.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in rows[1::2]] == ["zero-shot CLIP", "DualCoOp", "DualCoOp (EMA)"]
+    with pytest.warns(UserWarning, match="interpolated"):
+        method = build_tagger(parts_of(state)).method
+    assert method(torch.zeros(1, 3, 64, 64), method.encode_labels(["red kite"])).scores.shape == (1, 1)
 
 
 def test_its_configuration_is_that_of_its_release(towers):

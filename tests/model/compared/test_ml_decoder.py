@@ -104,7 +104,7 @@ def test_regions_are_the_normalised_patches_of_the_last_block(towers):
     towers.visual(pixels())
     hook.remove()
     patches = towers.visual.ln_post(kept[0])[:, 1:]
-    torch.testing.assert_close(model._features(pixels()), patches, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.stem(pixels()), patches, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_drawn_for_every_image_and_in_training_only(towers):

@@ -93,6 +93,11 @@ def test_a_file_that_is_not_there_is_named(planned):
         planned("5", file="configs/absent.yml")
 
 
+def test_a_sweep_over_blocks_is_refused_where_the_tower_has_none(planned):
+    with pytest.raises(ConfigError, match="^MODEL.BACKBONE RN101 is a ResNet, which has no blocks to sweep over"):
+        planned("fig11", overrides=("MODEL.BACKBONE", "RN101"))
+
+
 def test_a_benchmark_is_told_without_what_belongs_to_a_machine(tmp_path):
     made = Benchmark(
         (str(planning.ROOT / "configs" / "coco.yml"), str(tmp_path / "mine.yml")),
