@@ -19,6 +19,7 @@ from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import ModelError, chosen
 from model.model import RAM
 from model.ot_solver import sinkhorn
+from model.ot_triton import FusedKCOT
 from model.peaks import PeakRAM
 from model.pot_solver import Unbalanced, solve_with_pot
 
@@ -91,16 +92,17 @@ def build_peaks(cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mappi
 
 def _kcot(cfg: CfgNode, scale: float, *, presence: bool, teacher: bool) -> KCOT:
     """KCOT, or what is left of it without label presence (LPD), the teacher (TKT), or both."""
-    if cfg.MODEL.OT_SOLVER == "pot":
-        solve: Callable[..., Any] = partial(solve_with_pot, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL)
-    else:
-        solve = partial(sinkhorn, max_iter=cfg.MODEL.OT_ITER, tol=cfg.MODEL.OT_TOL or None, stop=cfg.MODEL.OT_STOP)
-    return KCOT(
+    max_iter, tol = cfg.MODEL.OT_ITER, cfg.MODEL.OT_TOL
+    kinds: dict[str, Callable[..., KCOT]] = {
+        "sinkhorn": partial(KCOT, solve=partial(sinkhorn, max_iter=max_iter, tol=tol or None, stop=cfg.MODEL.OT_STOP)),
+        "pot": partial(KCOT, solve=partial(solve_with_pot, max_iter=max_iter, tol=tol)),
+        "triton": partial(FusedKCOT, max_iter=max_iter, tol=tol or None),
+    }
+    return kinds[cfg.MODEL.OT_SOLVER](
         scale=scale,
         reg=cfg.MODEL.OT_REG,
         reg_teacher=cfg.MODEL.OT_REGSC if teacher else None,
         presence_temperature=cfg.MODEL.LPD_TEMPERATURE if presence else None,
-        solve=solve,
     )
 
 
@@ -148,9 +150,10 @@ def block_indices(spec: Sequence[int | str], depth: int, key: str) -> tuple[int,
 
 def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     """Refuses what would fail in the first batch only, or never and mean nothing."""
-    prompts, tau = cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE
+    prompts, tau, stop = cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE, cfg.MODEL.OT_STOP
     refuse_impossible((
         ("TEMPERATURE", tau, tau > 0 or seen > 0, "positive, or auto where the seen labels are known"),
+        ("OT_STOP", stop, stop == "image" or cfg.MODEL.OT_SOLVER != "triton", "image with MODEL.OT_SOLVER triton"),
         # Start and end of the text need a place each beside the prompts.
         ("TEXT_CTX", prompts, prompts <= context - 2, f"between 0 and {context - 2}"),
     ))  # fmt: skip

@@ -1,5 +1,6 @@
 """The model on a GPU, at every precision that is offered there."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from configs import load_config
 from loss import mmc_loss
 from model import build_method, load_towers
+from model.kcot import KCOT
 from model.ot_solver import sinkhorn
+from model.ot_triton import FusedKCOT
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,6 +57,20 @@ def test_plans_on_the_gpu_equal_those_of_the_cpu(reg):
     gpu = sinkhorn(*(t.to("cuda") for t in (cost, mu, nu)), reg=reg)
     cpu = sinkhorn(cost, mu, nu, reg=reg)
     torch.testing.assert_close(gpu.plan.cpu(), cpu.plan, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [9, 48, 925])
+@pytest.mark.parametrize("teaching", [False, True])
+def test_the_fused_kernel_gives_the_plans_of_the_cpu(labels, teaching):
+    generator = torch.Generator().manual_seed(0)
+    similarity = 0.2 + 0.05 * torch.rand(5, 196, labels, generator=generator)
+    assignment = (20 * torch.rand(5, 196, labels, generator=generator)).softmax(1)
+    inputs = (similarity, *((assignment, torch.rand(5, labels, generator=generator) < 0.1) if teaching else ()))
+    parts = {"scale": 100.0, "reg": 0.1, "reg_teacher": 0.05, "presence_temperature": 0.1}
+    gpu = FusedKCOT(**parts, max_iter=20, tol=None)(*(t.to("cuda") for t in inputs))
+    cpu = KCOT(**parts, solve=partial(sinkhorn, max_iter=20, tol=None))(*inputs)
+    torch.testing.assert_close(gpu.plan.cpu(), cpu.plan, rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(gpu.mu.cpu(), cpu.mu)
 
 
 def scores(path, device):

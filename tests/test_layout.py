@@ -73,7 +73,7 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
 
 @pytest.mark.parametrize(
     ("folder", "known"),
-    [("configs", {"yacs"}), ("loss", {"torch", "yacs"}), ("model", {"torch", "ot", "scipy", "yacs"}),
+    [("configs", {"yacs"}), ("loss", {"torch", "yacs"}), ("model", {"torch", "ot", "scipy", "triton", "yacs"}),
      ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
      ("parallel", {"torch"}), ("engine", {"torch", "numpy", "tqdm", "wandb"}),
      ("clip", {"torch", "open_clip", "safetensors"}),

@@ -10,6 +10,7 @@ from configs import load_config
 from model import MATCHERS, ModelError, ZeroShotCLIP, block_indices, build_method, build_zero_shot, load_towers
 from model.matchers import Average, Bipartite, Reweight
 from model.ot_solver import sinkhorn
+from model.ot_triton import FusedKCOT
 from model.pot_solver import Unbalanced, solve_with_pot
 
 TINY = ["MODEL.BACKBONE", "ViT-tiny-8", "MODEL.CLIP_WEIGHTS", "random", "MODEL.DEPTH_VISION", "(1, 2)",
@@ -131,6 +132,20 @@ def test_a_tolerance_of_0_looks_at_no_value(towers):
 def test_the_solver_can_be_pots(towers):
     solve = build(towers, "MODEL.OT_SOLVER", "pot", "MODEL.OT_ITER", "9", "MODEL.OT_TOL", "0.5").matcher.solve
     assert (solve.func, solve.keywords) == (solve_with_pot, {"max_iter": 9, "tol": 0.5})
+
+
+def test_the_solver_can_be_a_kernel(towers):
+    usual = build(towers, "MODEL.MATCHER", "ot+tkt").matcher
+    fused = build(towers, "MODEL.MATCHER", "ot+tkt", "MODEL.OT_SOLVER", "triton", "MODEL.OT_ITER", "9").matcher
+    assert (type(fused), fused.max_iter, fused.tol) == (FusedKCOT, 9, 1e-3)
+    names = ("scale", "reg", "reg_teacher", "presence_temperature")
+    assert [getattr(fused, name) for name in names] == [getattr(usual, name) for name in names]
+    assert build(towers, "MODEL.OT_SOLVER", "triton", "MODEL.OT_TOL", "0").matcher.tol is None
+
+
+def test_images_in_a_kernel_do_not_wait_for_each_other(towers):
+    with pytest.raises(ModelError, match=r"MODEL.OT_STOP must be image with MODEL.OT_SOLVER triton, not 'batch'"):
+        build(towers, "MODEL.OT_SOLVER", "triton", "MODEL.OT_STOP", "batch")
 
 
 @pytest.mark.parametrize(

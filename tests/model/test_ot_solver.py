@@ -102,6 +102,25 @@ def test_images_of_both_domains_in_one_batch_keep_their_places():
         assert together.iterations[i] == alone.iterations[0]
 
 
+@pytest.mark.parametrize("tol", [1e-3, None])
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_images_in_blocks_are_solved_as_those_of_one_block(images, tol, monkeypatch):
+    cost, mu, nu = problem(batch=5, regions=25, labels=9)
+    cost[3] *= 5
+    cost[[1, 4]] *= 1 if tol is None else 60  # of the log domain, one beside another image and one alone in a block
+    together = sinkhorn(cost, mu, nu, reg=0.1, tol=tol)
+    monkeypatch.setattr("model.ot_solver.BLOCK", images * 25 * 9 * 4)
+    blocks = sinkhorn(cost, mu, nu, reg=0.1, tol=tol)
+    assert torch.equal(blocks.iterations, together.iterations)
+    torch.testing.assert_close(blocks.plan, together.plan, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(blocks.error, together.error, rtol=1e-3, atol=1e-6)
+
+
+def test_no_images_have_no_plans():
+    found = sinkhorn(*(t[:0] for t in problem()), reg=0.1)
+    assert [t.shape for t in found] == [(0, 7, 5), (0,), (0,)]
+
+
 def test_batch_stop_gives_all_images_the_iterations_of_the_slowest():
     cost, mu, nu = problem(batch=6, regions=25, labels=9)
     cost[3] *= 5
