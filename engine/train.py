@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
 from engine.ema import Ema
+from engine.fetch import fetched
 from engine.optim import Optimizers
 from engine.schedules import Period
 from errors import UserError
@@ -150,14 +151,15 @@ class Trainer:
             losses = self.model.losses(output, targets)
         loss = torch.stack(list(losses.values())).sum()
         self._require_one(loss)
-        if not math.isfinite(loss.item()):  # host-device sync
-            for buffer, value in zip(self._buffers, before, strict=True):
-                buffer.copy_(value)
-            self._leave_out(batch, epoch, loss.item())
-            return loss
-        self._in_a_row = 0
+        read = fetched(loss)
         self.optimizers.zero_grad()
         self.scaler.scale(loss).backward()
+        if not math.isfinite(number := read()):  # the only wait for the device, which has the backward pass to do
+            for buffer, value in zip(self._buffers, before, strict=True):
+                buffer.copy_(value)
+            self._leave_out(batch, epoch, number)
+            return loss
+        self._in_a_row = 0
         self.optimizers.step(self.scaler)
         if self.ema is not None:
             self.ema.update()

@@ -246,6 +246,24 @@ def test_a_loss_that_is_not_finite_changes_nothing(made):
     assert (trainer.step, len(lines)) == (2, 1)
 
 
+def test_the_loss_is_read_when_the_backward_pass_is_queued_and_no_update_is(made, monkeypatch):
+    trainer, _ = made()
+    before, at_reading = state(trainer.model)["weight"], []
+
+    def fetched(loss):
+        def read():
+            weight = trainer.model.weight
+            at_reading.append((weight.grad is not None, torch.equal(weight, before)))
+            return loss.item()
+
+        assert trainer.model.weight.grad is None
+        return read
+
+    monkeypatch.setattr(train, "fetched", fetched)
+    trainer.epoch(1, batches(1))
+    assert at_reading == [(True, True)]
+
+
 def spoilt(count, at):
     found = batches(count)
     for i in at:
