@@ -117,6 +117,7 @@ class Run:
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
             log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
             skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,
+            augment=self.loader.dataset.augment,
         )  # fmt: skip
 
         def after_step(done: int) -> None:

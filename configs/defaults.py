@@ -163,6 +163,9 @@ _C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: al
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 8
 _C.DATALOADER.RESHUFFLE = True  # new batches in every epoch; release: False, shuffled once
+# Where training images are augmented: workers, at full size, as in the release; or device, in whole batches and after
+# the resize, where workers cannot keep up with it.
+_C.DATALOADER.AUGMENT_ON = "workers"
 # Image files that are cut short are used as far as they go, and named; False: they cannot be read.
 _C.DATALOADER.READ_TRUNCATED = True
 _C.DATALOADER.SKIP_BROKEN = False  # evaluation goes on without images that cannot be read

@@ -114,13 +114,14 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
     Raises:
         DataError: in one line that names the file or the key.
     """
+    from datasets.batched import BatchedAugmentation
     from datasets.images import require_images
     from datasets.loader import MultiLabelDataset, Share, train_loader
-    from datasets.transforms import train_transform
+    from datasets.transforms import in_workers, training_steps
 
     folder = image_folder(cfg)
     splits = splits or build_splits(cfg)
-    transform = train_transform(
+    steps = training_steps(
         size=cfg.INPUT.SIZE_TRAIN,
         flip=cfg.INPUT.PROB,
         erase=cfg.INPUT.RE_PROB,
@@ -137,15 +138,17 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
+    augment = BatchedAugmentation(steps) if cfg.DATALOADER.AUGMENT_ON == "device" else None
     assert splits.train is not None  # only an evaluation does without
     records = _first(cfg, splits.train)
     require_images(records.images, folder)
     dataset = MultiLabelDataset(
         records,
         splits.vocabulary.seen,
-        transform,
+        in_workers(steps) if augment is None else augment.shrink,
         folder,
         seed=cfg.SOLVER.SEED,
+        augment=augment,
         read_truncated=cfg.DATALOADER.READ_TRUNCATED,
         rotate=cfg.INPUT.EXIF_ROTATION,
         most_pixels=cfg.INPUT.MAX_PIXELS,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from datasets.dataset import MultiLabelDataset, Sample, Unreadable
+from datasets.plan import Plan
 from datasets.records import DataError
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 class Batch(NamedTuple):
     """Images with their targets.
 
-    `images` (B, 3, H, W) float32, normalised; `targets` (B, C) float32, 0 or 1, in the order of the data
+    `images` (B, 3, H, W) float32, normalised, or uint8 with a `plan` of what is to be done to them
+    (`datasets.batched`); `targets` (B, C) float32, 0 or 1, in the order of the data
     set's `names`; `paths` as in the records; `indices` (B,) int64, positions in the records; `known` (B, C) bool,
     False where a target says nothing, or None where all are known.
     """
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     paths: list[str]
     indices: Tensor
     known: Tensor | None = None
+    plan: Plan | None = None
 
 
 class Share(NamedTuple):
@@ -223,7 +226,8 @@ def _collate(samples: list[Sample | Unreadable]) -> Collated:
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
         return Collated(None, unreadable, [])
-    images, hot, paths, indices, whole, known = zip(*read, strict=True)
+    images, hot, paths, indices, whole, known, drawn = zip(*read, strict=True)
     mask = None if known[0] is None else torch.stack(known)
-    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices), mask)
+    plan = None if drawn[0] is None else Plan.of(drawn, (images[0].shape[2], images[0].shape[1]))
+    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices), mask, plan)
     return Collated(batch, unreadable, [path for path, complete in zip(paths, whole, strict=True) if not complete])

@@ -1,10 +1,12 @@
 """From an RGB image to the model's input (3, H, W), float32.
 
-Training: six operators at full size (`datasets.augmentation`), resize, flip, pad and crop, normalise, erase.
+Training: six changes at full size (`datasets.augmentation`), resize, flip, pad and crop, normalise, erase. A device
+that augments whole batches (`datasets.batched`) does all of it but the resize, and does that first.
 All randomness is torch's.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -14,12 +16,28 @@ from torchvision.transforms import InterpolationMode, v2
 from datasets.augmentation import Augmentation
 from datasets.records import DataError
 
-__all__ = ["Transform", "test_transform", "train_transform"]
+__all__ = ["Transform", "TrainingSteps", "in_workers", "test_transform", "training_steps"]
 
 Transform = Callable[[Image], Tensor]
 
 
-def train_transform(
+class TrainingSteps(NamedTuple):
+    """What becomes of a training image, one step after the other where a worker does all of them."""
+
+    augment: Augmentation  # at full size
+    shrink: v2.Compose  # to (3, H, W) uint8
+    flip: v2.RandomHorizontalFlip
+    crop: v2.RandomCrop
+    normalise: v2.Compose  # to float32; batches too
+    erase: v2.RandomErasing
+
+
+def in_workers(steps: TrainingSteps) -> Transform:
+    """All of it, image by image."""
+    return v2.Compose(steps)
+
+
+def training_steps(
     *,
     size: Sequence[int],
     flip: float,
@@ -36,8 +54,8 @@ def train_transform(
     per_channel: float,
     mean: Sequence[float],
     std: Sequence[float],
-) -> Transform:
-    """Random augmentation to (3, H, W), float32.
+) -> TrainingSteps:
+    """The steps of a random augmentation to (3, H, W), float32.
 
     Args:
         size: (H, W) in pixels; the aspect ratio is not kept.
@@ -72,16 +90,14 @@ def train_transform(
         prob=aug_prob, crop=crop, blur=blur, contrast=contrast, affine=affine, rotation=rotation, noise=noise,
         multiply=multiply, per_channel=per_channel,
     )  # fmt: skip
-    return v2.Compose([
+    return TrainingSteps(
         augmentation,
-        v2.PILToTensor(),
-        v2.Resize(tuple(size), InterpolationMode.BICUBIC, antialias=True),
+        v2.Compose([v2.PILToTensor(), v2.Resize(tuple(size), InterpolationMode.BICUBIC, antialias=True)]),
         v2.RandomHorizontalFlip(flip),  # the release flips first: the same pixels, at a fifth of the work
         v2.RandomCrop(tuple(size), padding=padding),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean, std),
+        _normalise(mean, std),
         v2.RandomErasing(erase, value="random"),
-    ])  # fmt: skip
+    )
 
 
 def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
@@ -99,9 +115,12 @@ def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[
     return v2.Compose([
         v2.Resize(tuple(size), InterpolationMode.BILINEAR, antialias=True),  # on the PIL image, as the release
         v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean, std),
+        *_normalise(mean, std).transforms,
     ])  # fmt: skip
+
+
+def _normalise(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
 
 def _check_normalisation(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:

@@ -69,6 +69,7 @@ class Trainer:
         skip_nonfinite: leave out a batch whose loss is NaN or infinite, as loss scaling does in the release, or stop.
         progress_bar: shown on stderr.
         step: optimiser steps so far.
+        augment: makes normalised images of a batch's images and its `plan`; None where workers have done so.
     """
 
     model: Trained
@@ -85,6 +86,7 @@ class Trainer:
     skip_nonfinite: bool
     progress_bar: bool = True
     step: int = 0
+    augment: Callable[[Tensor, Any], Tensor] | None = None
     _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
     _skipped: int = 0  # steps of the epoch
     _in_a_row: int = 0  # skipped steps since the last good one
@@ -142,6 +144,8 @@ class Trainer:
 
     def _train_step(self, batch: Any, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
+        if self.augment is not None:
+            images = self.augment(images, batch.plan)
         targets = batch.targets.to(self.device, non_blocking=True)
         if (known := getattr(batch, "known", None)) is not None:
             targets = targets.masked_fill(~known.to(self.device, non_blocking=True), -1)

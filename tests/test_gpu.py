@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from configs import load_config
+from datasets.batched import BatchedAugmentation
+from datasets.plan import Plan
+from datasets.transforms import training_steps
 from engine.ema import Ema
 from engine.fetch import fetched
 from engine.optim import optimizers
@@ -170,3 +173,30 @@ def test_fused_steps_are_those_of_the_cpu_also_where_one_is_left_out(bad):
     assert all(o.defaults["fused"] for o in linear_trainer("cuda").optimizers.by_kind.values())
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+
+
+def augmented(device, noise):
+    """A batch of smooth pictures after every other change, strong."""
+    augment = BatchedAugmentation(training_steps(
+        size=(40, 48), flip=0.5, erase=noise, padding=5, aug_prob=0.6, crop=0.2, blur=2.0, contrast=(0.6, 1.3),
+        affine=0.2, rotation=30.0, noise=0.1 * noise, multiply=(0.7, 1.2), per_channel=0.5, mean=(0, 0, 0),
+        std=(1 / 255,) * 3,
+    ))  # fmt: skip
+    grids = torch.randint(256, (16, 3, 5, 6), generator=torch.Generator().manual_seed(0)).float()
+    images = nn.functional.interpolate(grids, (40, 48), mode="bilinear").to(torch.uint8).to(device)
+    torch.manual_seed(0)
+    plan = Plan.of([augment.draw((64, 48)) for _ in images], (48, 40))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        return augment(images, plan)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_batch_is_augmented_on_the_gpu_as_on_the_cpu():
+    difference = (augmented("cuda", 0.0).cpu() - augmented("cpu", 0.0)).abs()
+    assert (difference < 1.5).float().mean() > 0.999
+
+
+def test_noise_of_the_gpu_depends_on_the_seeds_alone():
+    assert torch.equal(augmented("cuda", 1.0), augmented("cuda", 1.0))

@@ -56,6 +56,15 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished,
     assert results(only_run(benchmark) / "val" / "epoch-2") == results(finished.run / "val" / "epoch-2")
 
 
+def test_a_killed_run_goes_on_to_the_bit_where_the_device_augments(benchmark, train_script, monkeypatch, tmp_path):
+    overrides = ("DATALOADER.AUGMENT_ON", "device", "SOLVER.CHECKPOINT_PERIOD", "1")
+    train_script.train(benchmark.config(*overrides, "OUTPUT_DIR", str(tmp_path / "through")), None)
+    train_until_killed(train_script, benchmark.config(*overrides), monkeypatch, train_script.Run, "save", 4)
+    train_script.train(benchmark.config(*overrides, "DATALOADER.NUM_WORKERS", "1"), "auto")
+    (through,) = (tmp_path / "through").iterdir()
+    assert differing(only_run(benchmark), through) == []
+
+
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_killed_between_checkpoints_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, steps):
     cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "2")
@@ -145,7 +154,13 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(trained, train_scri
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("SOLVER.BASE_LR", "1e-3"), ("SOLVER.MOMENTUM", "0.8"), ("MODEL.OT_REG", "0.2"), ("INPUT.PROB", "0.1")],
+    [
+        ("SOLVER.BASE_LR", "1e-3"),
+        ("SOLVER.MOMENTUM", "0.8"),
+        ("MODEL.OT_REG", "0.2"),
+        ("INPUT.PROB", "0.1"),
+        ("DATALOADER.AUGMENT_ON", "device"),
+    ],
 )
 def test_resuming_with_another_recipe_is_refused(trained, train_script, command, capsys, key, value):
     before = files(trained.runs)

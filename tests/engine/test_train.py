@@ -218,6 +218,14 @@ def test_the_model_trains_in_training_mode_on_the_seen_labels(made):
     assert trainer.model.encoded == [NAMES, NAMES]
 
 
+def test_a_batch_that_is_left_to_the_device_is_augmented_by_its_plan_before_the_model_sees_it(made):
+    plain, expected = made()
+    augmenting, lines = made(augment=lambda images, plan: images.float() / plan)
+    plain.epoch(1, batches(2))
+    augmenting.epoch(1, [SimpleNamespace(**b._asdict() | {"images": b.images * 4, "plan": 4}) for b in batches(2)])
+    assert same(state(augmenting.model), state(plain.model))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_names_epoch_step_and_images(made, value):
     trainer, _ = made(loss=lambda logits, _: logits.sum() * value, step=9)
