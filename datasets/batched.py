@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
@@ -40,10 +39,6 @@ class BatchedAugmentation:
         self._erasing = v2.RandomErasing(steps.erase.p, steps.erase.scale, steps.erase.ratio)  # draws no noise
         self._blank = torch.zeros(3, *steps.crop.size, dtype=torch.uint8)
 
-    def shrink(self, image: Image) -> Tensor:
-        """(3, H, W) uint8, resized; nothing of it is random."""
-        return self.steps.shrink(image)
-
     def draw(self, size: tuple[int, int]) -> Drawn:
         """What happens to an image of this width and height, from torch's random state."""
         changes = tuple(self.steps.augment.drawn())
@@ -58,10 +53,10 @@ class BatchedAugmentation:
         return NOTHING if found["v"] is None else (found["i"], found["j"], found["h"], found["w"])
 
     def __call__(self, images: Tensor, plan: Plan) -> Tensor:
-        """(B, 3, H, W) float32, normalised, of (B, 3, H, W) uint8 as `shrink` gives them, on their device.
+        """(B, 3, H, W) float32, normalised, of (B, 3, H, W) uint8, on their device.
 
         Args:
-            images: resized.
+            images: resized (`resized_only`).
             plan: of the same images, on any device.
         """
         plan = plan.to(images.device)

@@ -19,7 +19,7 @@ from datasets.plan import Plan
 from datasets.records import DataError
 
 __all__ = [
-    "WHOLE", "Batch", "EpochSampler", "Loader", "MultiLabelDataset", "Share", "TrainLoader", "test_loader",
+    "WHOLE", "Batch", "EpochSampler", "Loader", "MultiLabelDataset", "Share", "TrainLoader", "cap", "test_loader",
     "train_loader",
 ]  # fmt: skip
 
@@ -167,7 +167,7 @@ def train_loader(
             "image: it is the batch of all of them together"
         )
     sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle, share=share)
-    batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0)
+    batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=cap(workers) > 0)
     return TrainLoader(dataset, batches, sampler)
 
 
@@ -195,7 +195,7 @@ def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int, share
 def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader:
     return DataLoader(
         dataset,
-        num_workers=_cap(workers),
+        num_workers=cap(workers),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every pass would draw from the global one
@@ -214,7 +214,12 @@ def _undisturbed(_worker: int) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def _cap(workers: int) -> int:
+def cap(workers: int) -> int:
+    """No more processes than cores that this one may use.
+
+    Raises:
+        DataError: if the number is negative.
+    """
     if workers < 0:
         raise DataError(f"DATALOADER.NUM_WORKERS is {workers}; it has to be 0 or more")
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only

@@ -6,19 +6,33 @@ All randomness is torch's.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from datasets.augmentation import Augmentation
 from datasets.records import DataError
 
-__all__ = ["Transform", "TrainingSteps", "in_workers", "test_transform", "training_steps"]
+__all__ = ["Prepared", "TrainingSteps", "Transform", "in_workers", "resized_only", "test_transform", "training_steps"]
 
 Transform = Callable[[Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A transform without randomness in two parts; what the first one gives can be packed (`datasets.pack`)."""
+
+    shrink: Callable[[Image], Tensor]  # to (3, H, W) uint8
+    finish: Callable[[Tensor], Tensor]
+    how: str  # the images are resized, in words
+
+    def __call__(self, image: Image) -> Tensor:
+        """Both."""
+        return self.finish(self.shrink(image))
 
 
 class TrainingSteps(NamedTuple):
@@ -35,6 +49,11 @@ class TrainingSteps(NamedTuple):
 def in_workers(steps: TrainingSteps) -> Transform:
     """All of it, image by image."""
     return v2.Compose(steps)
+
+
+def resized_only(steps: TrainingSteps) -> Prepared:
+    """What is left for workers where batches are augmented: to (3, H, W) uint8."""
+    return Prepared(steps.shrink, nn.Identity(), _words(steps.crop.size, "bicubic"))
 
 
 def training_steps(
@@ -100,7 +119,7 @@ def training_steps(
     )
 
 
-def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
+def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Prepared:
     """Bilinear resize (antialiased, aspect ratio not kept) and normalisation to (3, H, W), float32.
 
     Args:
@@ -112,11 +131,12 @@ def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[
         DataError: if a value is out of its range.
     """
     _check_normalisation(size, mean, std)
-    return v2.Compose([
-        v2.Resize(tuple(size), InterpolationMode.BILINEAR, antialias=True),  # on the PIL image, as the release
-        v2.PILToTensor(),
-        *_normalise(mean, std).transforms,
-    ])  # fmt: skip
+    resize = v2.Resize(tuple(size), InterpolationMode.BILINEAR, antialias=True)  # on the PIL image, as the release
+    return Prepared(v2.Compose([resize, v2.PILToTensor()]), _normalise(mean, std), _words(size, "bilinear"))
+
+
+def _words(size: Sequence[int], how: str) -> str:
+    return f"{size[1]} x {size[0]} pixels ({how})"
 
 
 def _normalise(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:

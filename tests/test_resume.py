@@ -13,6 +13,7 @@ from configs import ConfigError
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from engine.claim import ClaimError
 from engine.state import load_state
+from tools import pack_images
 from trainings import differing, files, only_run, results
 
 ROOT = Path(__file__).parent.parent
@@ -56,11 +57,15 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished,
     assert results(only_run(benchmark) / "val" / "epoch-2") == results(finished.run / "val" / "epoch-2")
 
 
-def test_a_killed_run_goes_on_to_the_bit_where_the_device_augments(benchmark, train_script, monkeypatch, tmp_path):
+def test_a_killed_run_goes_on_to_the_bit_from_a_pack_where_the_device_augments(
+    benchmark, train_script, monkeypatch, tmp_path
+):
     overrides = ("DATALOADER.AUGMENT_ON", "device", "SOLVER.CHECKPOINT_PERIOD", "1")
     train_script.train(benchmark.config(*overrides, "OUTPUT_DIR", str(tmp_path / "through")), None)
     train_until_killed(train_script, benchmark.config(*overrides), monkeypatch, train_script.Run, "save", 4)
-    train_script.train(benchmark.config(*overrides, "DATALOADER.NUM_WORKERS", "1"), "auto")
+    assert pack_images.pack_all(benchmark.config(*pack_images.READING), tmp_path / "pack", None) == 0
+    pack = ("DATASETS.PACK", str(tmp_path / "pack"), "DATALOADER.NUM_WORKERS", "1")
+    train_script.train(benchmark.config(*overrides, *pack), "auto")
     (through,) = (tmp_path / "through").iterdir()
     assert differing(only_run(benchmark), through) == []
 

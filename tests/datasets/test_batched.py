@@ -15,7 +15,7 @@ from configs import load_config
 from datasets.batched import BatchedAugmentation, placed, resampled, through_levels
 from datasets.changes import Blur, Contrast, Crop, Multiply, Noise, Warp
 from datasets.plan import Drawn, Plan
-from datasets.transforms import training_steps
+from datasets.transforms import resized_only, training_steps
 
 RELEASE = json.loads((Path(__file__).parents[1] / "data" / "release_augmentation.json").read_text())
 OFF = {
@@ -55,13 +55,6 @@ def done(augment, images, *plans):
 
 def in_levels(augment, images, *plans):
     return done(augment, images, *plans).round()
-
-
-def test_shrinking_is_the_resize_of_the_workers():
-    (picture,), _ = smooth(height=61, width=83)
-    expected = training_steps(**OFF).shrink(picture)
-    assert (expected.dtype, expected.shape) == (torch.uint8, (3, 36, 48))
-    assert torch.equal(made().shrink(picture), expected)
 
 
 @pytest.mark.parametrize("change", [Contrast(0.7), Contrast(1.25), Multiply([1.1]), Multiply([0.9, 1.0, 1.2])])
@@ -194,7 +187,7 @@ def test_statistics_are_those_of_the_release():
         rotation=cfg.ROTATION, noise=cfg.NOISE, multiply=cfg.MULTIPLY, per_channel=cfg.PER_CHANNEL,
     )  # fmt: skip
     photograph = Image.fromarray(load_sample_image("china.jpg"))
-    plain = augment.shrink(photograph)
+    plain = resized_only(augment.steps)(photograph)
     torch.manual_seed(1)
     plans = [augment.draw(photograph.size) for _ in range(count)]
     changes = torch.cat([done(augment, plain[None], plan) - plain for plan in plans])

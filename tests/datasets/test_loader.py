@@ -11,7 +11,7 @@ from datasets.batched import BatchedAugmentation
 from datasets.dataset import MultiLabelDataset
 from datasets.loader import EpochSampler, train_loader
 from datasets.records import DataError, Records
-from datasets.transforms import in_workers, training_steps
+from datasets.transforms import in_workers, resized_only, training_steps
 
 STEPS = training_steps(
     size=(8, 8), flip=0.5, erase=0.5, padding=1, aug_prob=0.5, crop=0.1, blur=0.2, contrast=(0.7, 1.5), affine=0.1,
@@ -31,7 +31,7 @@ def dataset(tmp_path):
         labels = tuple(("ab"[i % 2],) for i in range(count))
         records = Records(tuple(f"{i}.png" for i in range(count)), labels, ("a", "b"), "list.json")
         how = {"skip_broken": skip_broken, "read_truncated": read_truncated, "augment": augment}
-        transform = TRANSFORM if augment is None else augment.shrink
+        transform = TRANSFORM if augment is None else resized_only(STEPS)
         return MultiLabelDataset(records, "ab", transform, str(tmp_path), seed=seed, **how)
 
     return dataset
@@ -231,7 +231,7 @@ def test_there_are_no_more_workers_than_cores(dataset):
 def test_workers_are_capped_where_affinity_is_unknown(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert loader._cap(8) == 1
+    assert loader.cap(8) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
