@@ -44,7 +44,7 @@ FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands 
     "DEVICE", "OUTPUT_DIR", "WANDB", "WANDB_PROJ", "DATALOADER.NUM_WORKERS", "TEST", "SOLVER.LOG_PERIOD",
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED", "SOLVER.MAX_EPOCHS",
     "SOLVER.PATIENCE", "INPUT.MAX_PIXELS", "SOLVER.INIT",  # a training that goes on has begun already
-    "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS",
+    "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
 WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 
@@ -117,6 +117,7 @@ class Run:
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
             log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
             skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,
+            augment=self.loader.dataset.augment,
         )  # fmt: skip
 
         def after_step(done: int) -> None:

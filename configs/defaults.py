@@ -159,11 +159,15 @@ _C.DATASETS.UNKNOWN = "keep"  # labels that are not known of an image: keep, for
 _C.DATASETS.SKIP_MISSING = False  # images of the lists that are not there are left out, and counted; False: an error
 _C.DATASETS.MERGE_CASE = False  # labels that differ in case only are one, spelt as in most images; False: an error
 _C.DATASETS.LABELS = ""  # JSON with words, texts and synonyms of labels, such as configs/labels/rap.json
+_C.DATASETS.PACK = ""  # folder of images that tools/pack_images.py has decoded and resized; changes no result
 _C.DATASETS.SUBSET = 0  # use only the first so many images of every list; 0: all
 
 _C.DATALOADER = CfgNode()
 _C.DATALOADER.NUM_WORKERS = 8
 _C.DATALOADER.RESHUFFLE = True  # new batches in every epoch; release: False, shuffled once
+# Where training images are augmented: workers, at full size, as in the release; or device, in whole batches and after
+# the resize, where workers cannot keep up with it.
+_C.DATALOADER.AUGMENT_ON = "workers"
 # Image files that are cut short are used as far as they go, and named; False: they cannot be read.
 _C.DATALOADER.READ_TRUNCATED = True
 _C.DATALOADER.SKIP_BROKEN = False  # evaluation goes on without images that cannot be read

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from datasets.compose import Splits
     from datasets.labels import LabelNotes
     from datasets.loader import Loader, TrainLoader
+    from datasets.pack import Pack
     from datasets.parts import Part
     from datasets.records import Records
     from datasets.sources import Reading
     from datasets.splits import Vocabulary
+    from datasets.transforms import Prepared
 
 __all__ = [
     "Protocol", "TestData", "TrainData", "build_splits", "build_test", "build_train", "evaluated", "identities",
@@ -116,13 +118,13 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
     Raises:
         DataError: in one line that names the file or the key.
     """
-    from datasets.images import require_images
+    from datasets.batched import BatchedAugmentation
     from datasets.loader import MultiLabelDataset, Share, train_loader
-    from datasets.transforms import train_transform
+    from datasets.transforms import in_workers, resized_only, training_steps
 
     folder = image_folder(cfg)
     splits = splits or build_splits(cfg)
-    transform = train_transform(
+    steps = training_steps(
         size=cfg.INPUT.SIZE_TRAIN,
         flip=cfg.INPUT.PROB,
         erase=cfg.INPUT.RE_PROB,
@@ -139,15 +141,19 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
+    later = cfg.DATALOADER.AUGMENT_ON == "device"
     assert splits.train is not None  # only an evaluation does without
     records = _first(cfg, splits.train)
-    require_images(records.images, folder)
+    pack = _pack(cfg, "train", resized_only(steps)) if later else None  # else images are augmented at full size
+    _require_images(records, folder, pack)
     dataset = MultiLabelDataset(
         records,
         splits.vocabulary.seen,
-        transform,
+        resized_only(steps) if later else in_workers(steps),
         folder,
         seed=cfg.SOLVER.SEED,
+        augment=BatchedAugmentation(steps) if later else None,
+        pack=pack,
         read_truncated=cfg.DATALOADER.READ_TRUNCATED,
         rotate=cfg.INPUT.EXIF_ROTATION,
         most_pixels=cfg.INPUT.MAX_PIXELS,
@@ -179,7 +185,6 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None, *, share:
     Raises:
         DataError: in one line that names the file or the key.
     """
-    from datasets.images import require_images
     from datasets.loader import MultiLabelDataset, Share, test_loader
     from datasets.parts import part_of
     from datasets.records import DataError
@@ -201,16 +206,17 @@ def build_test(cfg: CfgNode, split: str, splits: Splits | None = None, *, share:
             "images out, or set DATASETS.UNKNOWN absent"
         )
     transform = test_transform(size=cfg.INPUT.SIZE_TEST, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
+    pack = _pack(cfg, "test", transform)
 
     def protocol(name: str, images: Records, names: tuple[str, ...]) -> Protocol:
         chosen = _first(cfg, images)
-        if not cfg.DATALOADER.SKIP_BROKEN:
-            require_images(chosen.images, folder)
+        _require_images(chosen, folder, pack, needed=not cfg.DATALOADER.SKIP_BROKEN)
         dataset = MultiLabelDataset(
             chosen,
             names,
             transform,
             folder,
+            pack=pack,
             skip_broken=cfg.DATALOADER.SKIP_BROKEN,
             read_truncated=cfg.DATALOADER.READ_TRUNCATED,
             rotate=cfg.INPUT.EXIF_ROTATION,
@@ -274,6 +280,27 @@ def image_folder(cfg: CfgNode) -> str:
 def _first(cfg: CfgNode, records: Records) -> Records:
     """The images of a list that DATASETS.SUBSET leaves."""
     return records.rows(range(len(records.images))[: cfg.DATASETS.SUBSET or None])
+
+
+def _pack(cfg: CfgNode, part: str, transform: Prepared) -> Pack | None:
+    """The packed images of training ("train") or evaluation ("test"), if there is a pack."""
+    from datasets.pack import Pack, preparation
+    from datasets.sources import below
+
+    if not cfg.DATASETS.PACK:
+        return None
+    folder = os.path.join(below(cfg.DATASETS.ROOT_DIR, cfg.DATASETS.PACK), part)
+    return Pack.open(folder, preparation(transform.how, rotate=cfg.INPUT.EXIF_ROTATION), transform.finish)
+
+
+def _require_images(records: Records, folder: str, pack: Pack | None, *, needed: bool = True) -> None:
+    """Looks for every image, in the pack or else, where they are `needed`, on the disk."""
+    from datasets.images import require_images
+
+    if pack is not None:
+        pack.require_current(records.images, folder)
+    if needed:
+        require_images(records.images if pack is None else pack.missing(records.images), folder)
 
 
 def _respelt(labels: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

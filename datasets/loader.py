@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from datasets.dataset import MultiLabelDataset, Sample, Unreadable
+from datasets.plan import Plan
 from datasets.records import DataError
 
 __all__ = [
-    "WHOLE", "Batch", "EpochSampler", "Loader", "MultiLabelDataset", "Share", "TrainLoader", "test_loader",
+    "WHOLE", "Batch", "EpochSampler", "Loader", "MultiLabelDataset", "Share", "TrainLoader", "cap", "test_loader",
     "train_loader",
 ]  # fmt: skip
 
@@ -26,7 +27,8 @@ __all__ = [
 class Batch(NamedTuple):
     """Images with their targets.
 
-    `images` (B, 3, H, W) float32, normalised; `targets` (B, C) float32, 0 or 1, in the order of the data
+    `images` (B, 3, H, W) float32, normalised, or uint8 with a `plan` of what is to be done to them
+    (`datasets.batched`); `targets` (B, C) float32, 0 or 1, in the order of the data
     set's `names`; `paths` as in the records; `indices` (B,) int64, positions in the records; `known` (B, C) bool,
     False where a target says nothing, or None where all are known.
     """
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     paths: list[str]
     indices: Tensor
     known: Tensor | None = None
+    plan: Plan | None = None
 
 
 class Share(NamedTuple):
@@ -164,7 +167,7 @@ def train_loader(
             "image: it is the batch of all of them together"
         )
     sampler = EpochSampler(len(dataset), batch_size, seed=seed, reshuffle=reshuffle, share=share)
-    batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=_cap(workers) > 0)
+    batches = _batches(dataset, workers, batch_sampler=sampler, persistent_workers=cap(workers) > 0)
     return TrainLoader(dataset, batches, sampler)
 
 
@@ -192,7 +195,7 @@ def test_loader(dataset: MultiLabelDataset, batch_size: int, workers: int, share
 def _batches(dataset: MultiLabelDataset, workers: int, **how: Any) -> DataLoader:
     return DataLoader(
         dataset,
-        num_workers=_cap(workers),
+        num_workers=cap(workers),
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every pass would draw from the global one
@@ -211,7 +214,12 @@ def _undisturbed(_worker: int) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def _cap(workers: int) -> int:
+def cap(workers: int) -> int:
+    """No more processes than cores that this one may use.
+
+    Raises:
+        DataError: if the number is negative.
+    """
     if workers < 0:
         raise DataError(f"DATALOADER.NUM_WORKERS is {workers}; it has to be 0 or more")
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
@@ -223,7 +231,8 @@ def _collate(samples: list[Sample | Unreadable]) -> Collated:
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
         return Collated(None, unreadable, [])
-    images, hot, paths, indices, whole, known = zip(*read, strict=True)
+    images, hot, paths, indices, whole, known, drawn = zip(*read, strict=True)
     mask = None if known[0] is None else torch.stack(known)
-    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices), mask)
+    plan = None if drawn[0] is None else Plan.of(drawn, (images[0].shape[2], images[0].shape[1]))
+    batch = Batch(torch.stack(images), torch.stack(hot), list(paths), torch.tensor(indices), mask, plan)
     return Collated(batch, unreadable, [path for path, complete in zip(paths, whole, strict=True) if not complete])

@@ -1,25 +1,62 @@
 """From an RGB image to the model's input (3, H, W), float32.
 
-Training: six operators at full size (`datasets.augmentation`), resize, flip, pad and crop, normalise, erase.
+Training: six changes at full size (`datasets.augmentation`), resize, flip, pad and crop, normalise, erase. A device
+that augments whole batches (`datasets.batched`) does all of it but the resize, and does that first.
 All randomness is torch's.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from datasets.augmentation import Augmentation
 from datasets.records import DataError
 
-__all__ = ["Transform", "test_transform", "train_transform"]
+__all__ = ["Prepared", "TrainingSteps", "Transform", "in_workers", "resized_only", "test_transform", "training_steps"]
 
 Transform = Callable[[Image], Tensor]
 
 
-def train_transform(
+@dataclass(frozen=True)
+class Prepared:
+    """A transform without randomness in two parts; what the first one gives can be packed (`datasets.pack`)."""
+
+    shrink: Callable[[Image], Tensor]  # to (3, H, W) uint8
+    finish: Callable[[Tensor], Tensor]
+    how: str  # the images are resized, in words
+
+    def __call__(self, image: Image) -> Tensor:
+        """Both."""
+        return self.finish(self.shrink(image))
+
+
+class TrainingSteps(NamedTuple):
+    """What becomes of a training image, one step after the other where a worker does all of them."""
+
+    augment: Augmentation  # at full size
+    shrink: v2.Compose  # to (3, H, W) uint8
+    flip: v2.RandomHorizontalFlip
+    crop: v2.RandomCrop
+    normalise: v2.Compose  # to float32; batches too
+    erase: v2.RandomErasing
+
+
+def in_workers(steps: TrainingSteps) -> Transform:
+    """All of it, image by image."""
+    return v2.Compose(steps)
+
+
+def resized_only(steps: TrainingSteps) -> Prepared:
+    """What is left for workers where batches are augmented: to (3, H, W) uint8."""
+    return Prepared(steps.shrink, nn.Identity(), _words(steps.crop.size, "bicubic"))
+
+
+def training_steps(
     *,
     size: Sequence[int],
     flip: float,
@@ -36,8 +73,8 @@ def train_transform(
     per_channel: float,
     mean: Sequence[float],
     std: Sequence[float],
-) -> Transform:
-    """Random augmentation to (3, H, W), float32.
+) -> TrainingSteps:
+    """The steps of a random augmentation to (3, H, W), float32.
 
     Args:
         size: (H, W) in pixels; the aspect ratio is not kept.
@@ -72,19 +109,17 @@ def train_transform(
         prob=aug_prob, crop=crop, blur=blur, contrast=contrast, affine=affine, rotation=rotation, noise=noise,
         multiply=multiply, per_channel=per_channel,
     )  # fmt: skip
-    return v2.Compose([
+    return TrainingSteps(
         augmentation,
-        v2.PILToTensor(),
-        v2.Resize(tuple(size), InterpolationMode.BICUBIC, antialias=True),
+        v2.Compose([v2.PILToTensor(), v2.Resize(tuple(size), InterpolationMode.BICUBIC, antialias=True)]),
         v2.RandomHorizontalFlip(flip),  # the release flips first: the same pixels, at a fifth of the work
         v2.RandomCrop(tuple(size), padding=padding),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean, std),
+        _normalise(mean, std),
         v2.RandomErasing(erase, value="random"),
-    ])  # fmt: skip
+    )
 
 
-def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Transform:
+def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Prepared:
     """Bilinear resize (antialiased, aspect ratio not kept) and normalisation to (3, H, W), float32.
 
     Args:
@@ -96,12 +131,16 @@ def test_transform(*, size: Sequence[int], mean: Sequence[float], std: Sequence[
         DataError: if a value is out of its range.
     """
     _check_normalisation(size, mean, std)
-    return v2.Compose([
-        v2.Resize(tuple(size), InterpolationMode.BILINEAR, antialias=True),  # on the PIL image, as the release
-        v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean, std),
-    ])  # fmt: skip
+    resize = v2.Resize(tuple(size), InterpolationMode.BILINEAR, antialias=True)  # on the PIL image, as the release
+    return Prepared(v2.Compose([resize, v2.PILToTensor()]), _normalise(mean, std), _words(size, "bilinear"))
+
+
+def _words(size: Sequence[int], how: str) -> str:
+    return f"{size[1]} x {size[0]} pixels ({how})"
+
+
+def _normalise(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
 
 def _check_normalisation(size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:

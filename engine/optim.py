@@ -17,6 +17,7 @@ __all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "set_rate
 
 # The weight decay of adam is coupled: it is part of the gradient (L2), as it is for sgd.
 KINDS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
+FUSED = ("cuda",)  # devices where one kernel steps a whole group; on CPUs it would round otherwise
 
 
 class OptimError(UserError, ValueError):
@@ -77,7 +78,8 @@ class Optimizers:
     def step(self, scaler: torch.amp.GradScaler) -> None:
         """One step of all from gradients of the scaled loss; an optimiser with a non-finite gradient skips it.
 
-        A disabled scaler makes this a plain step. An enabled one makes one host-device sync per optimiser.
+        A disabled scaler makes this a plain step. With an enabled one, fused optimisers skip on the device by
+        themselves; others make one host-device sync each.
         """
         for optimizer in self.by_kind.values():
             scaler.step(optimizer)
@@ -88,7 +90,7 @@ class Optimizers:
         return {kind: optimizer.state_dict() for kind, optimizer in self.by_kind.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave, rates included.
+        """Restores what `state_dict` gave, rates included, whatever device it was on.
 
         Raises:
             CheckpointError: if the state is that of other parameter groups.
@@ -97,10 +99,13 @@ class Optimizers:
             kinds = f"{sorted(state)}, this model needs {sorted(self.by_kind)}"
             raise CheckpointError(f"the checkpoint has optimisers {kinds}")
         for kind, optimizer in self.by_kind.items():
+            here = {"fused": optimizer.defaults["fused"]}
+            groups = [{**group, **here} for group in state[kind]["param_groups"]]
             try:
-                optimizer.load_state_dict(state[kind])
+                optimizer.load_state_dict({**state[kind], "param_groups": groups})
             except ValueError as error:
                 raise CheckpointError(f"the state of {kind} is that of another model: {error}") from error
+            _begin_momentum(optimizer)
 
 
 def optimizers(groups: Iterable[ParameterGroup]) -> Optimizers:
@@ -120,7 +125,27 @@ def optimizers(groups: Iterable[ParameterGroup]) -> Optimizers:
             settings["momentum"] = group.momentum
         if group.parameters:
             by_kind.setdefault(group.optimizer, []).append(settings)
-    return Optimizers({kind: KINDS[kind](settings) for kind, settings in by_kind.items()})
+    return Optimizers({kind: _optimizer(kind, settings) for kind, settings in by_kind.items()})
+
+
+def _optimizer(kind: str, settings: list[dict[str, Any]]) -> Optimizer:
+    devices = {parameter.device.type for group in settings for parameter in group["params"]}
+    optimizer = KINDS[kind](settings, fused=True if devices <= set(FUSED) else None)
+    _begin_momentum(optimizer)
+    return optimizer
+
+
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Gives a fused SGD its momenta, zero.
+
+    Left to itself it allocates them in its first step, and where loss scaling skips that one, as it often does, they
+    stay what the memory held. (torch 2.12, `torch.optim.sgd._fused_sgd`)
+    """
+    if not isinstance(optimizer, SGD) or not optimizer.defaults["fused"]:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 def _require_possible(group: ParameterGroup) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
 from engine.ema import Ema
+from engine.fetch import fetched
 from engine.optim import Optimizers
 from engine.schedules import Period
 from errors import UserError
@@ -68,6 +69,7 @@ class Trainer:
         skip_nonfinite: leave out a batch whose loss is NaN or infinite, as loss scaling does in the release, or stop.
         progress_bar: shown on stderr.
         step: optimiser steps so far.
+        augment: makes normalised images of a batch's images and its `plan`; None where workers have done so.
     """
 
     model: Trained
@@ -84,6 +86,7 @@ class Trainer:
     skip_nonfinite: bool
     progress_bar: bool = True
     step: int = 0
+    augment: Callable[[Tensor, Any], Tensor] | None = None
     _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
     _skipped: int = 0  # steps of the epoch
     _in_a_row: int = 0  # skipped steps since the last good one
@@ -141,6 +144,8 @@ class Trainer:
 
     def _train_step(self, batch: Any, epoch: int) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
+        if self.augment is not None:
+            images = self.augment(images, batch.plan)
         targets = batch.targets.to(self.device, non_blocking=True)
         if (known := getattr(batch, "known", None)) is not None:
             targets = targets.masked_fill(~known.to(self.device, non_blocking=True), -1)
@@ -150,14 +155,15 @@ class Trainer:
             losses = self.model.losses(output, targets)
         loss = torch.stack(list(losses.values())).sum()
         self._require_one(loss)
-        if not math.isfinite(loss.item()):  # host-device sync
-            for buffer, value in zip(self._buffers, before, strict=True):
-                buffer.copy_(value)
-            self._leave_out(batch, epoch, loss.item())
-            return loss
-        self._in_a_row = 0
+        read = fetched(loss)
         self.optimizers.zero_grad()
         self.scaler.scale(loss).backward()
+        if not math.isfinite(number := read()):  # the only wait for the device, which has the backward pass to do
+            for buffer, value in zip(self._buffers, before, strict=True):
+                buffer.copy_(value)
+            self._leave_out(batch, epoch, number)
+            return loss
+        self._in_a_row = 0
         self.optimizers.step(self.scaler)
         if self.ema is not None:
             self.ema.update()

@@ -1,15 +1,26 @@
-"""The model on a GPU, at every precision that is offered there."""
+"""The model on a GPU, at every precision that is offered there, and training steps that do not wait for it."""
 
+import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from configs import load_config
+from datasets.batched import BatchedAugmentation
+from datasets.plan import Plan
+from datasets.transforms import training_steps
+from engine.ema import Ema
+from engine.fetch import fetched
+from engine.optim import optimizers
+from engine.train import Trainer
 from loss import mmc_loss
 from model import build_method, load_towers
 from model.kcot import KCOT
+from model.method import Group
 from model.ot_solver import sinkhorn
 from model.ot_triton import FusedKCOT
 
@@ -91,3 +102,118 @@ def scores(path, device):
 @pytest.mark.parametrize("path", sorted(Path("configs/methods").glob("*.yml")), ids=lambda path: path.name)
 def test_a_compared_method_scores_alike_on_the_gpu_and_the_cpu(path):
     torch.testing.assert_close(scores(path, "cuda"), scores(path, "cpu"), rtol=2e-3, atol=2e-3)
+
+
+class Linear(nn.Module):
+    """The smallest method with an optimiser of every kind and running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Parameter(torch.randn(12, 8, generator=generator))
+        self.second = nn.Parameter(torch.randn(8, 3, generator=generator))
+        self.norm = nn.BatchNorm1d(8)
+
+    def encode_labels(self, names):
+        return len(names)
+
+    def forward(self, images, _, __=None):
+        return self.norm(images.flatten(1) @ self.first) @ self.second
+
+    def losses(self, output, targets):
+        return {"only": nn.functional.binary_cross_entropy_with_logits(output, targets)}
+
+    def diagnostics(self, output):
+        return {"size": output.detach().abs().mean()}
+
+    def trained_state(self):
+        return self.state_dict()
+
+    def groups(self):
+        return [
+            Group("first", [self.first], "adamw", 1e-2, 1e-2),
+            Group("second", [self.second], "sgd", 1e-1, 0.0, 0.9),
+            Group("norm", list(self.norm.parameters()), "adam", 1e-2, 1e-2),
+        ]
+
+
+def linear_trainer(device, precision=None):
+    model = Linear().to(device)
+    return Trainer(
+        model=model, names=NAMES, optimizers=optimizers(model.groups()), set_rates=lambda _: None, rates_per_step=False,
+        ema=Ema(model.trained_state(), decay=0.5), device=torch.device(device), autocast=precision,
+        scaler=torch.amp.GradScaler(device, enabled=precision == torch.float16), log=lambda **_: None, log_period=100,
+        skip_nonfinite=True, progress_bar=False,
+    )  # fmt: skip
+
+
+def linear_batches(count, bad=()):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, 16, 3, 2, 2, generator=generator)
+    targets = (images.flatten(2)[..., :3] > 0).float()
+    images[list(bad)] *= math.nan
+    return [SimpleNamespace(images=i, targets=t, paths=["a.jpg"]) for i, t in zip(images, targets, strict=True)]
+
+
+def test_a_number_arrives_before_what_was_queued_behind_it():
+    read = fetched(torch.full((), 3.0, device="cuda", requires_grad=True))
+    torch.cuda._sleep(2_000_000_000)  # cycles, about a second
+    assert read() == 3
+    assert not torch.cuda.current_stream().query()
+    torch.cuda.synchronize()
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("precision", [None, torch.float16, torch.bfloat16])
+def test_steps_wait_for_nothing_but_their_losses_also_where_one_is_left_out(precision):
+    trainer = linear_trainer("cuda", precision)
+    trainer.epoch(1, linear_batches(2))  # allocates
+    torch.cuda.set_sync_debug_mode("error")  # of all waits but those for an event
+    try:
+        for batch in linear_batches(4, bad=[2]):
+            trainer._train_step(batch, 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (trainer.step, trainer._skipped) == (6, 1)
+
+
+def trained(device, bad=()):
+    trainer = linear_trainer(device)
+    trainer.epoch(1, linear_batches(6, bad))
+    return {**trainer.model.trained_state(), **{f"ema.{name}": t for name, t in trainer.ema.state_dict().items()}}
+
+
+@pytest.mark.filterwarnings("ignore:left out", "ignore:epoch 1 left out")
+@pytest.mark.parametrize("bad", [(), (0,), (3,)])
+def test_fused_steps_are_those_of_the_cpu_also_where_one_is_left_out(bad):
+    found, expected = trained("cuda", bad), trained("cpu", bad)
+    assert all(o.defaults["fused"] for o in linear_trainer("cuda").optimizers.by_kind.values())
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+
+
+def augmented(device, noise):
+    """A batch of smooth pictures after every other change, strong."""
+    augment = BatchedAugmentation(training_steps(
+        size=(40, 48), flip=0.5, erase=noise, padding=5, aug_prob=0.6, crop=0.2, blur=2.0, contrast=(0.6, 1.3),
+        affine=0.2, rotation=30.0, noise=0.1 * noise, multiply=(0.7, 1.2), per_channel=0.5, mean=(0, 0, 0),
+        std=(1 / 255,) * 3,
+    ))  # fmt: skip
+    grids = torch.randint(256, (16, 3, 5, 6), generator=torch.Generator().manual_seed(0)).float()
+    images = nn.functional.interpolate(grids, (40, 48), mode="bilinear").to(torch.uint8).to(device)
+    torch.manual_seed(0)
+    plan = Plan.of([augment.draw((64, 48)) for _ in images], (48, 40))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        return augment(images, plan)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_batch_is_augmented_on_the_gpu_as_on_the_cpu():
+    difference = (augmented("cuda", 0.0).cpu() - augmented("cpu", 0.0)).abs()
+    assert (difference < 1.5).float().mean() > 0.999
+
+
+def test_noise_of_the_gpu_depends_on_the_seeds_alone():
+    assert torch.equal(augmented("cuda", 1.0), augmented("cuda", 1.0))

@@ -13,6 +13,7 @@ from configs import ConfigError
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from engine.claim import ClaimError
 from engine.state import load_state
+from tools import pack_images
 from trainings import differing, files, only_run, results
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,19 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_bit(benchmark, finished,
     train_script.train(cfg, "auto")
     assert differing(only_run(benchmark), finished.run) == []
     assert results(only_run(benchmark) / "val" / "epoch-2") == results(finished.run / "val" / "epoch-2")
+
+
+def test_a_killed_run_goes_on_to_the_bit_from_a_pack_where_the_device_augments(
+    benchmark, train_script, monkeypatch, tmp_path
+):
+    overrides = ("DATALOADER.AUGMENT_ON", "device", "SOLVER.CHECKPOINT_PERIOD", "1")
+    train_script.train(benchmark.config(*overrides, "OUTPUT_DIR", str(tmp_path / "through")), None)
+    train_until_killed(train_script, benchmark.config(*overrides), monkeypatch, train_script.Run, "save", 4)
+    assert pack_images.pack_all(benchmark.config(*pack_images.READING), tmp_path / "pack", None) == 0
+    pack = ("DATASETS.PACK", str(tmp_path / "pack"), "DATALOADER.NUM_WORKERS", "1")
+    train_script.train(benchmark.config(*overrides, *pack), "auto")
+    (through,) = (tmp_path / "through").iterdir()
+    assert differing(only_run(benchmark), through) == []
 
 
 @pytest.mark.parametrize("steps", [3, 5])
@@ -145,7 +159,13 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(trained, train_scri
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("SOLVER.BASE_LR", "1e-3"), ("SOLVER.MOMENTUM", "0.8"), ("MODEL.OT_REG", "0.2"), ("INPUT.PROB", "0.1")],
+    [
+        ("SOLVER.BASE_LR", "1e-3"),
+        ("SOLVER.MOMENTUM", "0.8"),
+        ("MODEL.OT_REG", "0.2"),
+        ("INPUT.PROB", "0.1"),
+        ("DATALOADER.AUGMENT_ON", "device"),
+    ],
 )
 def test_resuming_with_another_recipe_is_refused(trained, train_script, command, capsys, key, value):
     before = files(trained.runs)

@@ -25,7 +25,8 @@ from files import read_text
 
 COLUMNS = ("P@3", "R@3", "F1@3", "F1@5", "CF1@3", "mAP", "mAP_present")
 IRRELEVANT = ("DEVICE", "OUTPUT_DIR", "WANDB", "DATALOADER.NUM_WORKERS", "TEST.", "SOLVER.LOG_PERIOD",
-              "SOLVER.CHECKPOINT_PERIOD", "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "MODEL.CLIP_WEIGHTS")  # fmt: skip
+              "SOLVER.CHECKPOINT_PERIOD", "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK",
+              "MODEL.CLIP_WEIGHTS")  # fmt: skip
 SEED = "SOLVER.SEED"
 LARGEST = 1e300
 SHOWN = 10  # labels with the largest differences

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from configs import load_config
@@ -71,6 +72,18 @@ def test_training_targets_are_over_the_seen_labels_and_images_without_any_stay_i
 def test_training_images_have_the_training_size(root):
     _, loader = build_train(config(root, "INPUT.SIZE_TRAIN", (4, 12)))
     assert next(iter(loader)).images.shape == (2, 3, 4, 12)
+
+
+def test_where_the_device_augments_batches_are_resized_images_and_what_the_data_set_makes_of_them(root):
+    settings = ("INPUT.SIZE_TRAIN", (4, 12), "INPUT.PIXEL_MEAN", (9, 9, 9), "DATALOADER.AUGMENT_ON")
+    _, loader = build_train(config(root, *settings, "device"))
+    batch = next(iter(loader))
+    assert (batch.images.dtype, batch.images.shape) == (torch.uint8, (2, 3, 4, 12))
+    found = loader.dataset.augment(batch.images, batch.plan)
+    assert (found.dtype, found.shape) == (torch.float32, (2, 3, 4, 12))
+    assert found.median() < -10  # normalised
+    dataset = build_train(config(root, *settings, "workers")).loader.dataset
+    assert (dataset.augment, dataset[1, 0].drawn) == (None, None)
 
 
 def test_the_seed_decides_order_and_augmentation(root):

@@ -7,20 +7,22 @@ import torch
 from PIL import Image
 
 from datasets import loader
+from datasets.batched import BatchedAugmentation
 from datasets.dataset import MultiLabelDataset
 from datasets.loader import EpochSampler, train_loader
 from datasets.records import DataError, Records
-from datasets.transforms import train_transform
+from datasets.transforms import in_workers, resized_only, training_steps
 
-TRANSFORM = train_transform(
+STEPS = training_steps(
     size=(8, 8), flip=0.5, erase=0.5, padding=1, aug_prob=0.5, crop=0.1, blur=0.2, contrast=(0.7, 1.5), affine=0.1,
     rotation=10.0, noise=0.02, multiply=(0.9, 1.1), per_channel=0.2, mean=(0.5,) * 3, std=(0.5,) * 3,
 )  # fmt: skip
+TRANSFORM = in_workers(STEPS)
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    def dataset(count=11, broken=(), seed=5, skip_broken=False, read_truncated=False):
+    def dataset(count=11, broken=(), seed=5, skip_broken=False, read_truncated=False, augment=None):
         rng = np.random.default_rng(0)
         for i in range(count):
             Image.fromarray(rng.integers(0, 256, (9, 10, 3), np.uint8)).save(tmp_path / f"{i}.png")
@@ -28,8 +30,9 @@ def dataset(tmp_path):
             (tmp_path / f"{i}.png").write_bytes(b"no image")
         labels = tuple(("ab"[i % 2],) for i in range(count))
         records = Records(tuple(f"{i}.png" for i in range(count)), labels, ("a", "b"), "list.json")
-        how = {"skip_broken": skip_broken, "read_truncated": read_truncated}
-        return MultiLabelDataset(records, "ab", TRANSFORM, str(tmp_path), seed=seed, **how)
+        how = {"skip_broken": skip_broken, "read_truncated": read_truncated, "augment": augment}
+        transform = TRANSFORM if augment is None else resized_only(STEPS)
+        return MultiLabelDataset(records, "ab", transform, str(tmp_path), seed=seed, **how)
 
     return dataset
 
@@ -64,6 +67,27 @@ def test_a_resumed_epoch_goes_on_with_identical_batches(dataset):
     resumed = train_loader(dataset(), 3, 0, seed=0, reshuffle=True)
     resumed.set_position(2, first_batch=1)
     assert_same(list(resumed), batches[1:])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_batch_that_is_augmented_later_is_a_function_of_seed_epoch_and_index_too(dataset, size):
+    augment = BatchedAugmentation(STEPS)
+    alone, helped = (
+        train_loader(dataset(augment=augment), batch, workers, seed=0, reshuffle=True)
+        for batch, workers in ((4, 0), (size, 2))
+    )
+    images = []
+    for batches in (alone, helped):
+        batches.set_position(2, first_batch=0)
+        found = {}
+        for batch in batches:
+            assert batch.images.dtype == torch.uint8
+            found |= dict(zip(batch.paths, augment(batch.images, batch.plan), strict=True))
+        images.append(found)
+    shared = images[0].keys() & images[1].keys()  # the last images of an epoch are too few for a batch
+    assert len(shared) >= 8
+    assert all(torch.equal(images[0][path], images[1][path]) for path in shared)
+    assert len({tuple(image.flatten().tolist()) for image in images[0].values()}) == 8
 
 
 def test_an_epoch_can_be_repeated(dataset):
@@ -207,7 +231,7 @@ def test_there_are_no_more_workers_than_cores(dataset):
 def test_workers_are_capped_where_affinity_is_unknown(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert loader._cap(8) == 1
+    assert loader.cap(8) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])

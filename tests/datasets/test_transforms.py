@@ -18,7 +18,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
 def train(**on):
-    return transforms.train_transform(**OFF | on)
+    return transforms.in_workers(transforms.training_steps(**OFF | on))
 
 
 def picture(height=32, width=48, seed=0):

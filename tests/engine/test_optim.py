@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from engine import optim
 from engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from engine.optim import OptimError, optimizers, set_rates
 from engine.schedules import Period, Settings, schedule
@@ -156,6 +157,78 @@ def test_both_optimisers_step_with_one_scaler_on_a_gpu():
     scaler.scale(sum((p**2).sum() for p in all_of(moved))).backward()
     pair.step(scaler)
     assert all(not torch.equal(old, new) for old, new in zip(before, all_of(moved), strict=True))
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """CPUs are among the devices whose optimisers are fused: torch has such kernels for them too."""
+    monkeypatch.setattr(optim, "FUSED", ("cuda", "cpu"))
+
+
+def all_kinds():
+    return [*groups(), Group("matrices", [Parameter(torch.linspace(-1, 1, 3))], "adam", 1e-3, 0.25)]
+
+
+def stepped(made, pair, scaler, scales=(1.0, 3.0, -2.0)):
+    for scale in scales:
+        pair.zero_grad()
+        scaler.scale(sum((scale * p**2).sum() for p in all_of(made))).backward()
+        pair.step(scaler)
+    return [p.detach() for p in all_of(made)]
+
+
+def test_optimisers_on_a_cpu_are_not_fused():
+    assert [optimizer.defaults["fused"] for optimizer in optimizers(all_kinds()).by_kind.values()] == [None] * 3
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_fused_optimisers_make_the_same_steps(monkeypatch, scaled):
+    plain = all_kinds()
+    expected = stepped(plain, optimizers(plain), torch.amp.GradScaler("cpu", enabled=scaled))
+    monkeypatch.setattr(optim, "FUSED", ("cpu",))
+    parameters = all_kinds()
+    found = stepped(parameters, optimizers(parameters), torch.amp.GradScaler("cpu", enabled=scaled))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("fused")
+def test_a_skipped_first_step_of_fused_optimisers_leaves_nothing_behind():
+    runs = []
+    for scales in ((math.inf, 1.0, 3.0), (1.0, 3.0)):
+        parameters = all_kinds()
+        runs.append(stepped(parameters, optimizers(parameters), torch.amp.GradScaler("cpu", init_scale=8.0), scales))
+    for skipping, plain in zip(*runs, strict=True):
+        assert torch.equal(skipping, plain)  # scales that are powers of two scale exactly
+
+
+@pytest.mark.parametrize("first_fused", [True, False])
+def test_a_state_goes_on_where_optimisers_are_fused_and_where_they_are_not(monkeypatch, tmp_path, first_fused):
+    def made(is_fused, parameters):
+        monkeypatch.setattr(optim, "FUSED", ("cpu",) if is_fused else ())
+        return optimizers(parameters)
+
+    through, resumed = all_kinds(), all_kinds()
+    first, second = made(first_fused, through), made(not first_fused, resumed)
+    stepped(through, first, disabled())
+    with torch.no_grad():
+        for old, new in zip(all_of(through), all_of(resumed), strict=True):
+            new.copy_(old)
+    save_checkpoint(tmp_path / "state.pth", first.state_dict())
+    second.load_state_dict(load_checkpoint(tmp_path / "state.pth"))
+    assert {group["fused"] for group in second.groups()} == {None if first_fused else True}
+    for ours, theirs in zip(stepped(resumed, second, disabled()), stepped(through, first, disabled()), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.usefixtures("fused")
+def test_a_state_without_momenta_gives_a_fused_optimiser_some():
+    parameters, other = groups(), groups()
+    pair = optimizers(parameters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim, "FUSED", ())
+        pair.load_state_dict(optimizers(other).state_dict())  # before its first step
+    assert [state["momentum_buffer"].tolist() for state in pair.by_kind["sgd"].state.values()] == [[0.0] * 3]
 
 
 def test_zero_grad_drops_all_gradients():

@@ -218,6 +218,14 @@ def test_the_model_trains_in_training_mode_on_the_seen_labels(made):
     assert trainer.model.encoded == [NAMES, NAMES]
 
 
+def test_a_batch_that_is_left_to_the_device_is_augmented_by_its_plan_before_the_model_sees_it(made):
+    plain, expected = made()
+    augmenting, lines = made(augment=lambda images, plan: images.float() / plan)
+    plain.epoch(1, batches(2))
+    augmenting.epoch(1, [SimpleNamespace(**b._asdict() | {"images": b.images * 4, "plan": 4}) for b in batches(2)])
+    assert same(state(augmenting.model), state(plain.model))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_names_epoch_step_and_images(made, value):
     trainer, _ = made(loss=lambda logits, _: logits.sum() * value, step=9)
@@ -244,6 +252,24 @@ def test_a_loss_that_is_not_finite_changes_nothing(made):
     assert same(state(trainer.model), before)
     assert same(trainer.ema.state_dict(), average)
     assert (trainer.step, len(lines)) == (2, 1)
+
+
+def test_the_loss_is_read_when_the_backward_pass_is_queued_and_no_update_is(made, monkeypatch):
+    trainer, _ = made()
+    before, at_reading = state(trainer.model)["weight"], []
+
+    def fetched(loss):
+        def read():
+            weight = trainer.model.weight
+            at_reading.append((weight.grad is not None, torch.equal(weight, before)))
+            return loss.item()
+
+        assert trainer.model.weight.grad is None
+        return read
+
+    monkeypatch.setattr(train, "fetched", fetched)
+    trainer.epoch(1, batches(1))
+    assert at_reading == [(True, True)]
 
 
 def spoilt(count, at):

@@ -29,6 +29,7 @@ from datasets.benchmarks import matlab, nus_role
 from datasets.formats.text import parse_json, read_text
 from datasets.images import open_image, open_truncated
 from datasets.labels import read_labels
+from datasets.pack import FORMAT, Pack, checksum
 from engine.results import read_scores, write_scores
 from engine.state import load_state
 from errors import UserError
@@ -77,6 +78,21 @@ def scripted(path):
 
 def scores(path):
     write_scores(path, np.eye(3), np.eye(3), ["a", "b", "c"], ["1.jpg", "2.jpg", "3.jpg"])
+
+
+def packed(path):
+    """All files of a pack of one image."""
+    pixels = np.arange(24, dtype=np.uint8).reshape(3, 2, 4)
+    path.with_name("pack.json").write_text(json.dumps({**FORMAT, "preparation": "small"}))
+    path.with_name("part-00000.pixels").write_bytes(pixels.tobytes())
+    rows = [["a.jpg", 9, 8, 7, True, checksum(pixels)]]
+    path.with_name("part-00000.json").write_text(json.dumps({"size": [2, 4], "images": rows}))
+
+
+def open_pack(path):
+    pack = Pack.open(path.parent, "small", torch.clone)
+    for name in pack.known:
+        pack.find(name, read_truncated=True, most_pixels=10**8)
 
 
 def copied(*parts):
@@ -165,6 +181,9 @@ READERS = {
     "a TIFF": ("a.tif", jpg, lambda path: open_image(path.name, str(path.parent))),
     "a truncated WebP": ("a.webp", jpg, lambda path: open_truncated(path.name, str(path.parent))),
     "a MATLAB file": ("a.mat", lambda path: savemat(path, {"x": np.eye(2)}), lambda path: matlab.load(path, "x")),
+    "a pack": ("pack.json", packed, open_pack),
+    "the names of a pack": ("part-00000.json", packed, open_pack),
+    "the pixels of a pack": ("part-00000.pixels", packed, open_pack),
     "a NumPy array": ("a.npy", lambda path: np.save(path, np.array(["a.jpg"])), nus_role._load),
 }
 
