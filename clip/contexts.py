@@ -66,7 +66,8 @@ class Context(nn.Module):
             clip.load.TextError: if a name is too long to stand behind the context.
         """
         bare = text.bare(names)
-        vectors, count = self.vectors, self.vectors.shape[-2]
+        vectors: Tensor = self.vectors
+        count = vectors.shape[-2]
         places = len(text.text.positional_embedding) - count
         if bare.tokens.shape[1] > places:
             longest = names[int(bare.ends.argmax())]

@@ -38,7 +38,9 @@ class FixedLabelsMethod(Method):
         """
         known = {name: row for row, name in enumerate(self.labels)}
         if unknown := [name for name in names if name not in known]:
-            raise ModelError(f"{self.title} knows {len(known)} labels, fixed in training, and {unknown[0]!r} is not one")
+            raise ModelError(
+                f"{self.title} knows {len(known)} labels, fixed in training, and {unknown[0]!r} is not one"
+            )
         return torch.tensor([known[name] for name in names], device=self.names.device)
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:

@@ -16,9 +16,9 @@ To add one, write a subclass of `Method` and a function from the configuration t
 A method that can be asked for no other labels than were known when it was built stands in `FIXED_LABELS` too, and its
 function is given `labels=...`, the names of all, seen and unseen; `model/fixed_labels.py` is its base.
 
-What a method remembers of its training beside parameters (running statistics, memory banks, thresholds) are buffers that
-`forward` changes while `targets` are given, the same in all processes. They are part of `trained_state`, so they are
-saved and come back to the bit, and after a step whose loss is not finite they are put back as they were before.
+What a method remembers of its training beside parameters (running statistics, memory banks, thresholds) are buffers,
+the same in all processes, that `forward` changes in training. They are part of `trained_state`, so they are saved and
+come back to the bit, and after a step whose loss is not finite they are put back as they were before it.
 
 `model/zero_shot.py` is the smallest example, `model/model.py` (RAM) the largest.
 
