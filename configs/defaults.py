@@ -102,7 +102,7 @@ _C.MODEL.COMC.BATCH = 512  # sentences of a training step
 _C.MODEL.COMC.NOISE = 0.1  # standard deviation, on each coordinate of a sentence's normalised feature
 _C.MODEL.COMC.MIX = 0.3  # weight of an image feature's projection into the space of texts
 
-_C.MODEL.CONTEXT = CfgNode()  # learned contexts: LABEL_PROMPTING coop and dualcoop, METHOD coop and dualcoop
+_C.MODEL.CONTEXT = CfgNode()  # learned contexts: LABEL_PROMPTING coop and dualcoop, METHOD coop, dualcoop and trm-ml
 _C.MODEL.CONTEXT.COUNT = 4  # vectors of each; paper, Table 7: not stated; CoOp 16, DualCoOp 64 where labels are unseen
 # Such as "a photo of a": a context starts as these, a vector for each token whatever COUNT is; a negative one never
 # does. "": vectors drawn from N(0, 0.02^2), as CoOp and DualCoOp do; paper, Table 7: not stated.
@@ -114,6 +114,29 @@ _C.MODEL.DUALCOOP.SHARPNESS = 20.0  # factor of the cosines, also in the softmax
 _C.MODEL.DUALCOOP.SCALE = 5.0  # factor of what is pooled over regions
 # Seen labels of a training step, drawn at random; 0: all; official, NUS-WIDE: 100.
 _C.MODEL.DUALCOOP.LABELS_PER_STEP = 0
+
+_C.MODEL.TRM = CfgNode()  # METHOD trm-ml, which takes MODEL.CONTEXT too; "not stated": by its paper
+_C.MODEL.TRM.HIDDEN = 2048  # units of the decoder's feed-forward part; not stated, but the count of parameters fits
+_C.MODEL.TRM.DROPOUT = 0.1  # of the decoder; not stated; SADCL, the authors' earlier code, has it
+_C.MODEL.TRM.ATTENTION = "softmax"  # weights of the cross-attention: softmax, or the sigmoid of Eq. (2); not stated
+_C.MODEL.TRM.SELF_ATTENTION = True  # of the queries; not stated, but the count of parameters fits
+_C.MODEL.TRM.SCALE = 49.9  # 1 / tau of Eq. (1) at the beginning; not stated; exp(3.91) in the authors' earlier code
+_C.MODEL.TRM.REGION_WEIGHT = 1.0  # alpha
+_C.MODEL.TRM.KD_WEIGHT = 0.05  # beta; 0: no distillation
+_C.MODEL.TRM.KD_TEMPERATURE = 4.0  # of Eq. (6); not stated; that of the authors' earlier code
+_C.MODEL.TRM.KD_REDUCTION = "mean"  # over the images; not stated; sum in the authors' earlier code
+_C.MODEL.TRM.CONTRAST_WEIGHT = 0.01  # gamma; 0: no contrastive loss
+_C.MODEL.TRM.CONTRAST_TEMPERATURE = 0.07  # tau of Eq. (13); not stated
+_C.MODEL.TRM.QUEUE = 64  # vectors in the memory bank of each label; not stated
+_C.MODEL.TRM.TOP_K = 3  # positions of an image that enter it; not stated
+_C.MODEL.TRM.MOMENTUM = 0.99  # eta, of the thresholds; not stated
+_C.MODEL.TRM.PSEUDO_LABELS = "both"  # Table 6: by prototypes that are visual, text, or both; or none, as in stage 1
+_C.MODEL.TRM.PSEUDO_START = 5  # epochs before them, and of a first stage in the same run; not stated
+# What unknown labels without pseudo-labels are: ignored; absent until their label has some, for single positive labels;
+# always-absent, where a pseudo-label can only be positive. Not stated.
+_C.MODEL.TRM.UNKNOWN = "ignored"
+# Of the run of stage 1 that SOLVER.INIT names: all that it trained is gone on with, not only its texts; not stated.
+_C.MODEL.TRM.CONTINUED = False
 
 _C.INPUT = CfgNode()
 _C.INPUT.SIZE_TRAIN = (224, 224)  # height, width

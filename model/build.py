@@ -17,6 +17,7 @@ from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
 from model.compared.build_prompted import build_coop, build_dual_coop
 from model.method import Method, chosen
+from model.trm.build import build_trm
 from model.zero_shot import ZeroShotCLIP
 
 __all__ = [
@@ -93,6 +94,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "mkt": build_mkt,
     "tagclip": build_tagclip,
     "comc": build_comc,
+    "trm-ml": build_trm,
 }
 UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
-FIXED_LABELS = {"comc"}  # those that can be asked for no other labels than were named when they were built
+FIXED_LABELS = {"comc", "trm-ml"}  # those that can be asked for no other labels than were named when they were built

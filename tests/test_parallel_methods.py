@@ -23,6 +23,7 @@ METHODS = {
     "mkt-1": ["MODEL.METHOD", "mkt"], "mkt-2": ["MODEL.METHOD", "mkt", "MODEL.MKT.STAGE", "2"],
     "biam": ["MODEL.METHOD", "biam", "SOLVER.BASE_LR", "1e-4"],
     "comc": ["MODEL.METHOD", "comc", "MODEL.COMC.SENTENCES", "20"],
+    "trm-ml": ["MODEL.METHOD", "trm-ml", "MODEL.TRM.DROPOUT", "0.0", "MODEL.TRM.HIDDEN", "64"],
 }  # fmt: skip
 
 
