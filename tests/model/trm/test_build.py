@@ -45,7 +45,7 @@ def of_resnet(monkeypatch):
                 {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}, quick_gelu=True,
             ).requires_grad_(False)  # fmt: skip
             text = TextEncoder(clip, None, template="{}", prompted=())
-            monkeypatch.setattr(trm, "frozen_trunk", lambda *_: Pooled(clip.visual))
+            monkeypatch.setattr(trm, "frozen_trunk", lambda *_, **_how: Pooled(clip.visual))
             monkeypatch.setattr(trm, "frozen_text", lambda *_: text)
             monkeypatch.setattr(trm, "fewest_regions", lambda *_: 196)
             cfg = load_config(overrides=["MODEL.CONTEXT.COUNT", "16"])
