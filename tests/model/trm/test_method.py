@@ -343,7 +343,7 @@ def test_a_step_without_a_finite_loss_is_forgotten(towers):
 
 @pytest.fixture
 def partly_known(benchmark):
-    """A benchmark of four labels of which not all are known in training, eight images, in four steps."""
+    """A benchmark of four labels of which not all are known in training: six images, three steps an epoch."""
     rows = list(csv.reader(["image,cat,cup,dog,tree"]))
     for k in range(6):
         rows.append(
@@ -356,7 +356,7 @@ def partly_known(benchmark):
 
     def config(*more):
         return benchmark.config(*SMALL, "DATASETS.TRAIN", "train.csv", "DATASETS.VAL", "", "DATASETS.TEST", "test.csv",
-                                "SOLVER.MAX_EPOCHS", "3", "SOLVER.EVAL_PERIOD", "3", "MODEL.TRM.DROPOUT", "0.1",
+                                "SOLVER.MAX_EPOCHS", "2", "SOLVER.EVAL_PERIOD", "2", "MODEL.TRM.DROPOUT", "0.1",
                                 "MODEL.TRM.QUEUE", "2", "DATASETS.CHOOSE", "none", *more)  # fmt: skip
 
     return config
@@ -367,9 +367,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.usefixtures("own_random_state")
-@pytest.mark.parametrize("saves", [4, 6], ids=["before the second stage", "within it"])
-def test_a_killed_run_goes_on_to_the_bit_with_its_bank_thresholds_and_texts(
-    partly_known, benchmark, train_script, monkeypatch, tmp_path, saves
+def test_a_run_killed_in_both_stages_goes_on_to_the_bit_with_its_bank_thresholds_and_texts(
+    partly_known, benchmark, train_script, monkeypatch, tmp_path
 ):
     often = ("SOLVER.CHECKPOINT_PERIOD", "1")
     train_script.train(partly_known(*often, "OUTPUT_DIR", str(tmp_path / "through")), None)
@@ -378,14 +377,16 @@ def test_a_killed_run_goes_on_to_the_bit_with_its_bank_thresholds_and_texts(
 
     def counted(run, path):
         save(run, path)
-        calls.append(path)
-        if len(calls) == saves:
+        calls.append((run.epoch, run.batch))
+        if len(calls) in (2, 5):
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(train_script.Run, "save", counted)
-        with pytest.raises(Killed):
-            train_script.train(partly_known(*often), None)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                train_script.train(partly_known(*often), "auto")
+    assert (calls[1], calls[4]) == ((1, 2), (2, 1))
     train_script.train(partly_known(*often), "auto")
     assert differing(only_run(benchmark), through) == []
     model = load_state(through / "checkpoint.pth").model
@@ -400,7 +401,8 @@ def results_of(run):
 
 @pytest.mark.usefixtures("own_random_state")
 def test_both_stages_are_trained_tested_and_predict(partly_known, benchmark, train_script, test_script, tmp_path):
-    stage_1 = partly_known("MODEL.TRM.PSEUDO_LABELS", "none", "OUTPUT_DIR", str(tmp_path / "first"))
+    first_stage = ("MODEL.TRM.PSEUDO_LABELS", "none", "SOLVER.MAX_EPOCHS", "1")
+    stage_1 = partly_known(*first_stage, "OUTPUT_DIR", str(tmp_path / "first"))
     train_script.train(stage_1, None)
     (first,) = (tmp_path / "first").iterdir()
     stage_2 = partly_known("SOLVER.INIT", str(first))
