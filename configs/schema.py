@@ -216,6 +216,8 @@ SCHEMA: Mapping[str, Rule] = {
     "DATASETS.SEPARATOR": TEXT,
     "DATASETS.EMPTY_CELL": one_of("absent", "unknown"),
     "DATASETS.UNKNOWN": one_of("keep", "absent"),
+    "DATASETS.KNOWN": FRACTION,  # 0: single
+    "DATASETS.KNOWN_SEED": whole(0, 2**32 - 1),
     "DATASETS.SKIP_MISSING": TRUTH,
     "DATASETS.MERGE_CASE": TRUTH,
     "DATASETS.LABELS": PATH,

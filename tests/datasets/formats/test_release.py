@@ -24,7 +24,7 @@ def test_repeated_names_are_kept_once_in_order_of_first_mention():
 
 def test_images_and_classes_keep_the_order_of_the_file():
     records = records_of({"images": [["y.jpg", []], ["x.jpg", ["é"]]], "classes": ["é", "B"]}, PATH)
-    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {}, ())
+    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {}, (), ())
 
 
 def test_an_image_listed_again_with_the_same_labels_is_kept_once_and_noted():
