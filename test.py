@@ -68,8 +68,8 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
         raise CheckpointError(f"{path} needs the CLIP {state.clip}; MODEL.CLIP_WEIGHTS gives {towers.identity}")
     for line in differences(cfg, state, splits):
         warnings.warn(line, stacklevel=1)
-    seen, labels = len(splits.vocabulary.seen), (*state.seen, *state.unseen)
-    model = build_method(cfg, towers, seen=seen, texts=splits.texts, labels=labels).to(device).eval()
+    labels = (*state.seen, *state.unseen)
+    model = build_method(cfg, towers, seen=len(state.seen), texts=splits.texts, labels=labels).to(device).eval()
     try:
         model.load_trained_state(state.model)
     except ValueError as error:

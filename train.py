@@ -247,7 +247,7 @@ class Run:
         if state.clip != self.clip:
             raise CheckpointError(f"SOLVER.INIT {path} was trained with the CLIP {state.clip}, here it is {self.clip}")
         try:
-            self.model.load_trained_state(state.model)
+            self.model.begin_with(state.model)
         except ModelError as error:
             raise CheckpointError(f"SOLVER.INIT {path} is of another model: {error}") from error
         if self.ema is not None:

@@ -41,10 +41,10 @@ def word_context(text: TextEncoder, words: str) -> Tensor:
 
 
 class Context(nn.Module):
-    """A context that all labels share.
+    """A context that all labels share, or one of each label's own.
 
     Args:
-        initial: (n, W), what it starts as.
+        initial: (n, W), what it starts as, or (C, n, W), what those of C labels start as.
         recompute: keep only what enters each block, and compute the rest again in the backward pass (gradient
             checkpointing): less memory with many labels, more time.
     """
@@ -59,23 +59,26 @@ class Context(nn.Module):
 
         Args:
             text: the frozen text tower.
-            names: C of them, or more.
+            names: C of them, or more; where each label has its own context, all of them, in the order of the contexts.
             rows: (C,), int64, which of them; None: all.
 
         Raises:
             clip.load.TextError: if a name is too long to stand behind the context.
         """
         bare = text.bare(names)
-        places = len(text.text.positional_embedding) - len(self.vectors)
+        vectors: Tensor = self.vectors
+        count = vectors.shape[-2]
+        places = len(text.text.positional_embedding) - count
         if bare.tokens.shape[1] > places:
             longest = names[int(bare.ends.argmax())]
             raise TextError(
-                f"the label {longest!r} is too long to stand behind a context of {len(self.vectors)} vectors, which "
-                f"leaves {places - 2} tokens; shorten it, or lower MODEL.CONTEXT.COUNT"
+                f"the label {longest!r} is too long to stand behind a context of {count} vectors, which leaves "
+                f"{places - 2} tokens; shorten it, or lower MODEL.CONTEXT.COUNT"
             )
         if rows is not None:
             bare = Bare(bare.tokens[rows], bare.ends[rows])
-        return encode_behind(text, bare, self.vectors, recompute=self.recompute)
+            vectors = vectors[rows] if vectors.ndim == 3 else vectors
+        return encode_behind(text, bare, vectors, recompute=self.recompute)
 
 
 def encode_behind(text: TextEncoder, names: Bare, context: Tensor, *, recompute: bool = False) -> Tensor:

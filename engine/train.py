@@ -46,6 +46,7 @@ class Trained(Protocol):
     def trained_state(self) -> Mapping[str, Tensor]: ...
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
     def train(self) -> object: ...
+    def begin_epoch(self, epoch: int, /) -> None: ...
 
 
 @dataclass
@@ -116,6 +117,7 @@ class Trainer:
                 in a row, or after a whole epoch of several. Such losses update nothing.
         """
         self.model.train()
+        self.model.begin_epoch(epoch)
         buffers = dict(self.model.named_buffers())
         self._buffers = [buffers[name] for name in self.model.trained_state() if name in buffers]
         self._skipped, begun = 0, self.step

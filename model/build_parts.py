@@ -57,13 +57,14 @@ def fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
     return min((height // rows) * (width // columns) for height, width in sizes)
 
 
-def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "") -> Context:
+def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "", labels: int = 0) -> Context:
     """A context before it is learned.
 
     Args:
         cfg: the configuration, of which MODEL.CONTEXT is read.
         text: the text tower.
         words: that it starts as, a vector for each of their tokens; "": vectors drawn at random.
+        labels: of so many labels each has a context of its own; 0: all share one.
 
     Raises:
         ModelError: naming the key, if there are no vectors, or no place for a name beside them.
@@ -74,6 +75,9 @@ def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "") -> Contex
         raise ModelError(f"MODEL.CONTEXT.WORDS must be {most} tokens at most, not {len(initial)}")
     if initial is None and not 1 <= count <= most:
         raise ModelError(f"MODEL.CONTEXT.COUNT must be between 1 and {most}, not {count}")
-    return Context(
-        random_context(count, text.width) if initial is None else initial, recompute=cfg.MODEL.CONTEXT.RECOMPUTE
-    )
+    if initial is None:
+        drawn = random_context(max(1, labels) * count, text.width)
+        initial = drawn.unflatten(0, (labels, count)) if labels else drawn
+    elif labels:
+        initial = initial.repeat(labels, 1, 1)
+    return Context(initial, recompute=cfg.MODEL.CONTEXT.RECOMPUTE)

@@ -14,7 +14,11 @@ To add one, write a subclass of `Method` and a function from the configuration t
     METHODS["mine"] = build_mine        # build_mine(cfg, towers, seen=..., texts=...) -> Method
 
 A method that can be asked for no other labels than were known when it was built stands in `FIXED_LABELS` too, and its
-function is given `labels=...`, the names of all, seen and unseen.
+function is given `labels=...`, the names of all, seen and unseen; `model/fixed_labels.py` is its base.
+
+What a method remembers of its training beside parameters (running statistics, memory banks, thresholds) are buffers,
+the same in all processes, that `forward` changes in training. They are part of `trained_state`, so they are saved and
+come back to the bit, and after a step whose loss is not finite they are put back as they were before it.
 
 `model/zero_shot.py` is the smallest example, `model/model.py` (RAM) the largest.
 
@@ -104,6 +108,20 @@ class Method(nn.Module, ABC):
         `parallel.reductions`.
         """
         raise ModelError(f"{self.title} has nothing to train: test it, or choose another MODEL.METHOD")
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, from 1, in training mode, for what changes with the epochs.
+
+        Where a training was killed within an epoch it is called again for it, so a second call must change nothing.
+        """
+
+    def begin_with(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over from another training, whose `trained_state` it was: all of it, if a method wants no less.
+
+        Raises:
+            ModelError: as `load_trained_state`.
+        """
+        self.load_trained_state(state)
 
     def groups(self) -> list[Group]:
         """All trained parameters, each in one group; empty where there is nothing to train."""

@@ -19,7 +19,7 @@ from parallel.group import (
     wait_for_all,
     world_size,
 )
-from parallel.reductions import anywhere, as_one, least, logsumexp, mean, own_share, summed
+from parallel.reductions import anywhere, as_one, least, logsumexp, mean, own_share, rows_of_all, summed
 
 __all__ = [
     "BatchNorm2d",
@@ -38,6 +38,7 @@ __all__ = [
     "mean",
     "own_share",
     "rank",
+    "rows_of_all",
     "summed",
     "tells_of_failure",
     "wait_for_all",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from parallel.group import rank, world_size
 
-__all__ = ["anywhere", "as_one", "least", "logsumexp", "mean", "own_share", "spans_processes", "summed"]
+__all__ = ["anywhere", "as_one", "least", "logsumexp", "mean", "own_share", "rows_of_all", "spans_processes", "summed"]
 
 _together = False
 
@@ -72,9 +72,14 @@ def mean(share: Tensor) -> Tensor:
     return total / count.detach()
 
 
-def logsumexp(share: Tensor) -> Tensor:
-    """log of the sum of exp over all elements of all shares: a scalar, with gradients."""
-    here = share.flatten().logsumexp(0)
+def logsumexp(share: Tensor, dim: int | None = None) -> Tensor:
+    """log of the sum of exp over all elements of all shares: a scalar, with gradients.
+
+    Args:
+        share: finite.
+        dim: sum along it alone, in which shares may differ in size.
+    """
+    here = share.flatten().logsumexp(0) if dim is None else share.logsumexp(dim)
     if not _together:
         return here
     highest = _reduced(here.detach(), dist.ReduceOp.MAX)
@@ -87,6 +92,21 @@ def least(share: Tensor) -> Tensor:
         return share.min()
     here = share.detach().min() if share.numel() else share.new_tensor(float("inf"))
     return _reduced(here, dist.ReduceOp.MIN)
+
+
+def rows_of_all(share: Tensor) -> Tensor:
+    """The rows of all shares, in the order of the processes, which may differ in their number; without gradients."""
+    share = share.detach()
+    if not _together:
+        return share
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=share.device)
+    sizes[rank()] = len(share)
+    counts = _reduced(sizes, dist.ReduceOp.SUM).tolist()  # host-device sync
+    padded = share.new_zeros(max(counts), *share.shape[1:])
+    padded[: len(share)] = share
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
 def anywhere(share: Tensor) -> Tensor:

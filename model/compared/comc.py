@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from clip.image import ImageTrunk
 from clip.text import TextEncoder
-from model.method import Group, Method, ModelError
+from model.fixed_labels import FixedLabelsMethod
+from model.method import Group
 from parallel import own_share
 
 __all__ = ["Classified", "CoMC", "Corpus", "drawn_sentences", "in_words", "single_sentences"]
@@ -54,7 +55,7 @@ class Classified(NamedTuple):
     targets: Tensor | None = None  # (B, C), of the sentences
 
 
-class CoMC(Method):
+class CoMC(FixedLabelsMethod):
     """A linear classifier of labels, trained on text features and used on image features.
 
     Args:
@@ -76,20 +77,17 @@ class CoMC(Method):
     title = "CoMC"
     frozen = ("trunk", "text")
     takes_unknown = True  # targets are not read
-    names: Tensor
 
     def __init__(
         self, *, trunk: ImageTrunk, text: TextEncoder, scale: float, labels: Sequence[str], templates: Sequence[str],
         sentences: int, seed: int, batch: int, noise: float, mix: float, loss: Callable[[Tensor, Tensor], Tensor],
         lr: float, weight_decay: float,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(labels)
         self.trunk, self.text, self.scale, self.loss = trunk, text, scale, loss
-        self.labels, self.templates, self.sentences, self.seed = tuple(labels), tuple(templates), sentences, seed
+        self.templates, self.sentences, self.seed = tuple(templates), sentences, seed
         self.batch, self.noise, self.mix, self.lr, self.weight_decay = batch, noise, mix, lr, weight_decay
         self.classifier = nn.Linear(text.joint_width, len(labels), bias=False)
-        # Rows mean nothing without the names, so they are part of what is trained.
-        self.register_buffer("names", torch.tensor(list("\n".join(labels).encode()), dtype=torch.uint8))
 
     def encode_labels(self, names: Sequence[str]) -> Tensor:
         """The rows of the classifier, (C,).
@@ -97,10 +95,7 @@ class CoMC(Method):
         Raises:
             ModelError: if a label has none.
         """
-        rows = {name: row for row, name in enumerate(self.labels)}
-        if unknown := [name for name in names if name not in rows]:
-            raise ModelError(f"{self.title} knows {len(rows)} labels, fixed in training, and {unknown[0]!r} is not one")
-        return torch.tensor([rows[name] for name in names], device=self.classifier.weight.device)
+        return self.rows(names)
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Classified:
         """Scores (B, C) of images (B, 3, H, W); with `targets`, logits of sentences in their place."""
@@ -121,20 +116,6 @@ class CoMC(Method):
     def groups(self) -> list[Group]:
         """The classifier."""
         return [Group("classifier", list(self.classifier.parameters()), "adam", self.lr, self.weight_decay)]
-
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Puts back what `trained_state` gave.
-
-        Raises:
-            ModelError: if it is of other labels, or as `Method.load_trained_state`.
-        """
-        if "names" in state:
-            theirs = bytes(state["names"].tolist()).decode().split("\n")
-            if differing := set(theirs) ^ set(self.labels):
-                raise ModelError(f"{self.title} was trained for other labels: {min(differing)!r} is on one side only")
-            if tuple(theirs) != self.labels:
-                raise ModelError(f"{self.title} was trained for the same labels in another order")
-        super().load_trained_state(state)
 
     def _classified_sentences(self) -> Classified:
         features, targets = self.corpus

@@ -103,6 +103,12 @@ def ran(towers):
         handle.remove()
 
 
+def test_each_label_can_have_a_context_of_its_own_whichever_labels_are_asked_for(towers, text):
+    vectors, rows = drawn(3, 5, 64), [2, 0]
+    found = Context(vectors, recompute=False)(text, NAMES, torch.tensor(rows))
+    close(found, uncut(towers, [NAMES[row] for row in rows], vectors[rows]))
+
+
 def test_start_and_a_shared_context_run_once_for_all_labels(text, ran):
     encode_behind(text, text.bare(NAMES[:2]), drawn(5, 64))
     assert ran == [(1, 6, 64), (1, 7, 64), (1, 6, 64), (1, 7, 64), (1, 6, 64), (1, 7, 64)]  # of 3 and 4 tokens

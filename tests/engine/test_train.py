@@ -39,10 +39,13 @@ class Toy(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
         self.local_temperature, self.global_temperature = (nn.Parameter(torch.tensor(v)) for v in (0.5, 2.0))
         self.register_buffer("seen", torch.zeros(()))  # a running statistic
-        self.encoded, self.dtypes, self.modes = [], set(), []
+        self.encoded, self.dtypes, self.modes, self.begun = [], set(), [], []
 
     def trained_state(self):
         return self.state_dict()
+
+    def begin_epoch(self, epoch):
+        self.begun.append((epoch, self.training))
 
     def encode_labels(self, names):
         self.encoded.append(names)
@@ -142,6 +145,15 @@ def test_a_line_is_logged_every_period_and_at_the_end_of_the_epoch(made):
     trainer.epoch(1, batches(5))
     trainer.epoch(2, batches(4))
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 2), (1, 4), (1, 5), (2, 7), (2, 9)]
+
+
+def test_a_method_is_told_of_an_epoch_once_before_its_first_step_and_again_where_a_run_goes_on_in_it(made):
+    trainer, _ = made()
+    assert trainer.model.begun == []
+    trainer.epoch(1, batches(2), after_step=lambda done: trainer.model.begun.append(done))
+    trainer.model.eval()
+    trainer.epoch(2, batches(1), first_batch=1)
+    assert trainer.model.begun == [(1, True), 1, 2, (2, True)]
 
 
 def test_a_logged_loss_is_the_mean_since_the_line_before(made):

@@ -6,15 +6,18 @@ from tests.processes import launched
 
 SHARES = (slice(0, 3), slice(3, 4), slice(4, 4))  # of unlike sizes, one empty
 VALUES = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+COLUMNS = torch.arange(1.0, 6.0, dtype=torch.float64)
 WHOLE = {
     "summed": lambda x: x.sin().sum() ** 2,
     "mean": lambda x: x.sin().mean() ** 2,
     "logsumexp": lambda x: (20 * x).logsumexp((0, 1)) ** 2,
+    "logsumexp of columns": lambda x: ((20 * x).logsumexp(0) * COLUMNS).sum(),
 }
 SHARED = {
     "summed": lambda x: parallel.summed(x.sin().sum()) ** 2,
     "mean": lambda x: parallel.mean(x.sin()) ** 2,
     "logsumexp": lambda x: parallel.logsumexp(20 * x) ** 2,
+    "logsumexp of columns": lambda x: (parallel.logsumexp(20 * x, 0) * COLUMNS).sum(),
 }
 
 
@@ -36,7 +39,10 @@ def reduced():
             outside = parallel.summed(torch.tensor(1.0)), parallel.reductions.spans_processes()
             with parallel.as_one():
                 answers = {name: gradient(function, share) for name, function in SHARED.items()}
-                rest = parallel.least(share), parallel.anywhere(share > 1), parallel.anywhere(share > 100)
+                rest = (
+                    parallel.least(share), parallel.anywhere(share > 1), parallel.anywhere(share > 100),
+                    parallel.rows_of_all(share), parallel.rows_of_all(share[:, 0] > 0),
+                )  # fmt: skip
                 with parallel.as_one():
                     pass
                 return answers, rest, outside, parallel.reductions.spans_processes()
@@ -64,12 +70,18 @@ def test_the_gradient_is_that_of_the_losses_of_all_processes(reduced, name):
 
 
 def test_the_least_is_of_all_shares(reduced):
-    assert all(torch.equal(least, VALUES.min()) for _, (least, _, _), *_ in reduced)
+    assert all(torch.equal(least, VALUES.min()) for _, (least, *_), *_ in reduced)
 
 
 def test_anywhere_looks_at_all_shares(reduced):
     assert (VALUES > 1).any()  # else the test says nothing
-    assert [(bool(some), bool(none)) for _, (_, some, none), *_ in reduced] == [(True, False)] * 3
+    assert [(bool(some), bool(none)) for _, (_, some, none, *_), *_ in reduced] == [(True, False)] * 3
+
+
+def test_every_process_has_the_rows_of_all_in_their_order(reduced):
+    for _, (*_, rows, signs), *_ in reduced:
+        assert torch.equal(rows, VALUES)
+        assert torch.equal(signs, VALUES[:, 0] > 0)
 
 
 def test_outside_of_a_step_nothing_is_exchanged(reduced):
@@ -89,3 +101,4 @@ def test_one_process_reduces_by_itself(name):
     torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-15)
     assert torch.equal(parallel.least(VALUES), VALUES.min())
     assert parallel.anywhere(VALUES > 1)
+    assert torch.equal(parallel.rows_of_all(VALUES), VALUES)
