@@ -111,6 +111,8 @@ _C.MODEL.CONTEXT.RECOMPUTE = False  # gradient checkpointing of the text tower: 
 _C.MODEL.DUALCOOP = CfgNode()
 _C.MODEL.DUALCOOP.SHARPNESS = 20.0  # factor of the cosines, also in the softmax over regions
 _C.MODEL.DUALCOOP.SCALE = 5.0  # factor of what is pooled over regions
+# Of METHOD dualcoop-partial, where SHARPNESS and SCALE are what is learned from: reweight, or average, without shares.
+_C.MODEL.DUALCOOP.POOLING = "reweight"
 # Seen labels of a training step, drawn at random; 0: all; official, NUS-WIDE: 100.
 _C.MODEL.DUALCOOP.LABELS_PER_STEP = 0
 

@@ -180,6 +180,7 @@ SCHEMA: Mapping[str, Rule] = {
     "MODEL.CONTEXT.RECOMPUTE": TRUTH,
     "MODEL.DUALCOOP.SHARPNESS": POSITIVE,
     "MODEL.DUALCOOP.SCALE": POSITIVE,
+    "MODEL.DUALCOOP.POOLING": one_of("reweight", "average"),
     "MODEL.DUALCOOP.LABELS_PER_STEP": COUNT,
     "INPUT.SIZE_TRAIN": several(2, whole(1, 10**4)),
     "INPUT.SIZE_TEST": several(2, whole(1, 10**4)),

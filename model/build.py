@@ -15,7 +15,7 @@ from clip.weights import check_image_size
 from model.build_parts import frozen_text, frozen_trunk
 from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
-from model.compared.build_prompted import build_coop, build_dual_coop
+from model.compared.build_prompted import build_coop, build_dual_coop, build_dual_coop_partial
 from model.method import Method, chosen
 from model.zero_shot import ZeroShotCLIP
 
@@ -88,6 +88,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "zero-shot": _zero_shot,
     "coop": build_coop,
     "dualcoop": build_dual_coop,
+    "dualcoop-partial": build_dual_coop_partial,
     "ml-decoder": build_ml_decoder,
     "biam": build_biam,
     "mkt": build_mkt,
@@ -95,4 +96,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "comc": build_comc,
 }
 UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
-FIXED_LABELS = {"comc"}  # those that can be asked for no other labels than were named when they were built
+FIXED_LABELS = {
+    "comc",
+    "dualcoop-partial",
+}  # those that can be asked for no other labels than were named when they were built
