@@ -88,11 +88,17 @@ def _named_objects(content: Any, path: Path) -> Iterable[tuple[int, list[str]]]:
     """Id and names of the objects of each image."""
     for i, entry in enumerate(content if isinstance(content, list) else [content]):
         match entry:
-            case {"image_id": int() as image, "objects": [*objects]} if all(isinstance(o, dict) for o in objects):
-                words = (word for one in objects for word in one.get("names", ()))
-                yield image, [str(word).strip().lower() for word in words if str(word).strip()]
+            case {"image_id": int() as image, "objects": [*objects]} if all(map(_is_named, objects)):
+                words = (str(word).strip().lower() for one in objects for word in one["names"])
+                yield image, [word for word in words if word]
             case _:
-                raise DataError(f'{path}: [{i}] is {str(entry)[:80]!r}: it needs "image_id" and "objects"')
+                raise DataError(
+                    f'{path}: [{i}] is {str(entry)[:80]!r}: it needs "image_id" and "objects" with their "names"'
+                )
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("names"), list)
 
 
 def _records(downloads: Downloads, part: str, labelled: _Labelled) -> Records:

@@ -72,9 +72,12 @@ def test_published_files_that_do_not_fit_are_an_error(published, name, content, 
         published.prepare("vg200", "partial")
 
 
-@pytest.mark.parametrize("content", ["{}", '[{"image_id": "5", "objects": []}]', '[{"image_id": 5, "objects": [1]}]'])
-def test_objects_of_something_else_are_an_error(derived, content):
-    derived.write("objects.json", content)
+@pytest.mark.parametrize(
+    "objects", ["{}", '[{"image_id": "5", "objects": []}]', '[{"image_id": 5, "objects": [1]}]',
+                '[{"image_id": 5, "objects": [{"names": 3}]}]'],
+)  # fmt: skip
+def test_objects_of_something_else_are_an_error(derived, objects):
+    derived.write("objects.json", objects)
     with pytest.raises(DataError, match=r'objects\.json: \[0\] is .* needs "image_id" and "objects"'):
         derived.prepare("vg200", "partial")
 
