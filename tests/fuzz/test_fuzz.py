@@ -26,6 +26,8 @@ from clip.weights import read_weights
 from configs import load_config
 from datasets.annotations import read_records
 from datasets.benchmarks import matlab, nus_role
+from datasets.benchmarks.missing import indices
+from datasets.benchmarks.missing.nus import load_table
 from datasets.formats.text import parse_json, read_text
 from datasets.images import open_image, open_truncated
 from datasets.labels import read_labels
@@ -165,7 +167,13 @@ READERS = {
     "a TIFF": ("a.tif", jpg, lambda path: open_image(path.name, str(path.parent))),
     "a truncated WebP": ("a.webp", jpg, lambda path: open_truncated(path.name, str(path.parent))),
     "a MATLAB file": ("a.mat", lambda path: savemat(path, {"x": np.eye(2)}), lambda path: matlab.load(path, "x")),
-    "a NumPy array": ("a.npy", lambda path: np.save(path, np.array(["a.jpg"])), nus_role._load),
+    "a NumPy array": ("a.npy", lambda path: np.save(path, np.array(["a.jpg"])), nus_role.load_names),
+    "an array of labels": ("a.npy", lambda path: np.save(path, np.eye(3)), lambda path: load_table(path, 3)),
+    "a list of SPLC": (
+        "a.txt",
+        lambda path: path.write_text("a.jpg,2\nb.jpg,0 1\n"),
+        lambda p: indices.read(p, "abc", ""),
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from datasets.benchmarks.missing.sources import Sources
 from datasets.benchmarks.nus_tables import CONCEPTS, need_concepts
 from datasets.records import DataError, Entry, Records, collect
 
-__all__ = ["largeloss", "splc"]
+__all__ = ["largeloss", "load_table", "splc"]
 
 
 def largeloss(downloads: Downloads, progress: Progress) -> Sources:
@@ -47,7 +47,7 @@ def _from_arrays(downloads: Downloads, key: str, names: Sequence[str]) -> Record
         downloads.need(f"ROLE's array of {what}", name := f"formatted_{key}_{what}.npy", f"role/{name}")
         for what in ("images", "labels")
     )
-    files, table = nus_role.load_names(images), _load_table(labels, len(names))
+    files, table = nus_role.load_names(images), load_table(labels, len(names))
     if len(files) != len(table):
         raise DataError(f"{labels} has {len(table):,} rows, {images.name} {len(files):,} names")
     entries = (
@@ -57,7 +57,12 @@ def _from_arrays(downloads: Downloads, key: str, names: Sequence[str]) -> Record
     return collect(entries, str(images), classes=names)
 
 
-def _load_table(path: Path, columns: int) -> np.ndarray:
+def load_table(path: Path, columns: int) -> np.ndarray:
+    """An array of 0 and 1 with so many columns.
+
+    Raises:
+        DataError: if the file holds something else.
+    """
     table = nus_role.load_array(path, "0 and 1")
     if table.ndim != 2 or table.shape[1] != columns or not np.isin(table, (0, 1)).all():
         raise DataError(f"{path}: expected 0 and 1 in {columns} columns, found {table.dtype} of shape {table.shape}")
