@@ -96,7 +96,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "comc": build_comc,
 }
 UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
-FIXED_LABELS = {
-    "comc",
-    "dualcoop-partial",
-}  # those that can be asked for no other labels than were named when they were built
+# Those that can be asked for no other labels than were named when they were built.
+FIXED_LABELS = {"comc", "dualcoop-partial"}
