@@ -39,6 +39,7 @@ class Spec(NamedTuple):
     settings: tuple[tuple[str, str], ...] = ()  # keys and values
     after: str = ""  # the run whose trained weights it begins with
     needs_regions: bool = False  # one for each label
+    at: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # further keys and values by level
 
     @property
     def overrides(self) -> list[str]:
@@ -68,9 +69,10 @@ class Level(NamedTuple):
     metric: str  # of all labels (GZSL)
 
     def at(self, spec: Spec) -> Spec:
-        """A run at this level; keys of the run count more."""
+        """A run at this level; keys of the run count more, and most its own for this level."""
         slug = "".join(letter for letter in self.name if letter.isalnum())
-        return spec._replace(name=f"{spec.name}-{slug}", settings=(*self.settings, *spec.settings))
+        settings = (*self.settings, *spec.settings, *dict(spec.at).get(self.name, ()))
+        return spec._replace(name=f"{spec.name}-{slug}", settings=settings)
 
 
 class Ordering(NamedTuple):
@@ -190,13 +192,20 @@ def paper_numbers(name: str) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def _spec(name: str, entry: Mapping[str, Any]) -> Spec:
-    settings = tuple((key, str(value)) for key, value in entry.get("set", {}).items())
-    return Spec(name, entry.get("method", ""), settings, entry.get("after", ""), entry.get("needs") == "regions")
+    at = tuple((level, _settings(more)) for level, more in entry.get("at", {}).items())
+    return Spec(
+        name, entry.get("method", ""), _settings(entry.get("set", {})), entry.get("after", ""),
+        entry.get("needs") == "regions", at,
+    )  # fmt: skip
+
+
+def _settings(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(value)) for key, value in entry.items())
 
 
 def _level(name: str) -> Level:
     entry = _data("tables.yml")["levels"][name]
-    return Level(name, tuple((key, str(value)) for key, value in entry["set"].items()), entry["metric"])
+    return Level(name, _settings(entry["set"]), entry["metric"])
 
 
 def _swept(sweep: Mapping[str, Any], value: int) -> Row:

@@ -117,6 +117,9 @@ def test_a_level_is_a_run_under_its_keys_of_which_the_runs_own_count_more():
     run = ten.at(runs()["dualcoop-partial-negative"])
     assert run.name == "dualcoop-partial-negative-10"
     assert run.overrides == ["DATASETS.KNOWN", "0.1", "DATASETS.UNKNOWN", "absent"]
+    own = tables.Spec("mine", at=(("single", (("SOLVER.SEED", "3"),)),))
+    assert ten.at(own).overrides == ["DATASETS.KNOWN", "0.1"]
+    assert single.at(own).overrides == ["DATASETS.KNOWN", "single", "SOLVER.SEED", "3"]
     assert (single.name, single.metric, ten.metric) == ("single", "mAP", "mAP_interpolated")
 
 
