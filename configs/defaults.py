@@ -112,6 +112,8 @@ _C.MODEL.CONTEXT.RECOMPUTE = False  # gradient checkpointing of the text tower: 
 _C.MODEL.DUALCOOP = CfgNode()
 _C.MODEL.DUALCOOP.SHARPNESS = 20.0  # factor of the cosines, also in the softmax over regions
 _C.MODEL.DUALCOOP.SCALE = 5.0  # factor of what is pooled over regions
+# Of METHOD dualcoop-partial, where SHARPNESS and SCALE are what is learned from: reweight, or average, without shares.
+_C.MODEL.DUALCOOP.POOLING = "reweight"
 # Seen labels of a training step, drawn at random; 0: all; official, NUS-WIDE: 100.
 _C.MODEL.DUALCOOP.LABELS_PER_STEP = 0
 
@@ -179,6 +181,10 @@ _C.DATASETS.SEPARATOR = "auto"  # between the labels of a cell (CSV) or a line (
 # What an empty cell of a table with a column per label says: absent, or unknown, as -1 does.
 _C.DATASETS.EMPTY_CELL = "absent"
 _C.DATASETS.UNKNOWN = "keep"  # labels that are not known of an image: keep, for methods that can train so; or absent
+# Share of the labels of training images, present and absent ones, that training is told, drawn at random; the others
+# are not known, or absent with UNKNOWN absent. single: one present label of each image, and nothing else.
+_C.DATASETS.KNOWN = 1.0
+_C.DATASETS.KNOWN_SEED = 0  # of what is drawn for it
 _C.DATASETS.SKIP_MISSING = False  # images of the lists that are not there are left out, and counted; False: an error
 _C.DATASETS.MERGE_CASE = False  # labels that differ in case only are one, spelt as in most images; False: an error
 _C.DATASETS.LABELS = ""  # JSON with words, texts and synonyms of labels, such as configs/labels/rap.json

@@ -180,6 +180,7 @@ SCHEMA: Mapping[str, Rule] = {
     "MODEL.CONTEXT.RECOMPUTE": TRUTH,
     "MODEL.DUALCOOP.SHARPNESS": POSITIVE,
     "MODEL.DUALCOOP.SCALE": POSITIVE,
+    "MODEL.DUALCOOP.POOLING": one_of("reweight", "average"),
     "MODEL.DUALCOOP.LABELS_PER_STEP": COUNT,
     "MODEL.TRM.HIDDEN": whole(1, 10**5),
     "MODEL.TRM.DROPOUT": PART,
@@ -234,6 +235,8 @@ SCHEMA: Mapping[str, Rule] = {
     "DATASETS.SEPARATOR": TEXT,
     "DATASETS.EMPTY_CELL": one_of("absent", "unknown"),
     "DATASETS.UNKNOWN": one_of("keep", "absent"),
+    "DATASETS.KNOWN": FRACTION,  # 0: single
+    "DATASETS.KNOWN_SEED": whole(0, 2**32 - 1),
     "DATASETS.SKIP_MISSING": TRUTH,
     "DATASETS.MERGE_CASE": TRUTH,
     "DATASETS.LABELS": PATH,

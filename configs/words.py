@@ -1,7 +1,7 @@
 """Values as people write them, in YAML or on the command line, to the types of the keys' defaults.
 
 Whole numbers for fractions, `true` for True, `cat,dog` for two names, and words in the place of special values:
-`MODEL.TEMPERATURE auto`, `MODEL.SAA_LAYER all`, `first 9`, `last 3`, `none`.
+`MODEL.TEMPERATURE auto`, `DATASETS.KNOWN single`, `MODEL.SAA_LAYER all`, `first 9`, `last 3`, `none`.
 """
 
 import re
@@ -13,9 +13,10 @@ __all__ = ["default_of", "typed"]
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 BLOCKS = ("MODEL.DEPTH_VISION", "MODEL.DEPTH_TEXT", "MODEL.SAA_LAYER")  # keys that name blocks of a tower
 AUTO_NUMBER = -1.0  # for keys that may be 0
-AUTO = {  # keys that know the word auto, and what stands for it
-    "MODEL.TEMPERATURE": 0.0, "MODEL.EMA_DECAY": AUTO_NUMBER, "SOLVER.SCHEDULER_MAX_EPOCHS": 0,
-    "DATASETS.VAL_FRACTION": AUTO_NUMBER,
+NUMBERS = {  # keys of numbers that know a word, and what stands for it
+    "MODEL.TEMPERATURE": ("auto", 0.0), "MODEL.EMA_DECAY": ("auto", AUTO_NUMBER),
+    "SOLVER.SCHEDULER_MAX_EPOCHS": ("auto", 0), "DATASETS.VAL_FRACTION": ("auto", AUTO_NUMBER),
+    "DATASETS.KNOWN": ("single", 0.0),
 }  # fmt: skip
 
 
@@ -36,8 +37,8 @@ def typed(key: str, value: object, default: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if key in AUTO and text.lower() == "auto":
-        return AUTO[key]
+    if key in NUMBERS and text.lower() == NUMBERS[key][0]:
+        return NUMBERS[key][1]
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), value)
     if key in BLOCKS and (match := re.fullmatch(r"(none|all)|(first|last) +(\d+)", text.lower())):

@@ -76,6 +76,7 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequenc
     from datasets.compose import compose
     from datasets.labels import read_names
     from datasets.spelling import with_one_case
+    from datasets.thinning import told
 
     image_folder(cfg)  # a wrong ROOT_DIR says more than each file that is not in it
     notes = _label_notes(cfg)
@@ -104,7 +105,11 @@ def build_splits(cfg: CfgNode, *, train_needed: bool = True, trained_on: Sequenc
         trained_on=trained_on,
     )
     notes = notes._replace(labels=frozenset(_respelt(tuple(notes.labels), names)))
-    return splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
+    splits = splits._replace(notes=(*splits.notes, *_unused(cfg, notes, splits)))
+    if splits.train is None:
+        return splits
+    known, said = told(splits.train, keep_unknown=cfg.DATASETS.UNKNOWN == "keep")
+    return splits._replace(train=known, notes=(*splits.notes, *said))
 
 
 def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int, int] = (0, 1)) -> TrainData:
@@ -316,6 +321,8 @@ def _reading(cfg: CfgNode, notes: LabelNotes) -> Reading:
         separator=cfg.DATASETS.SEPARATOR,
         empty_cell=cfg.DATASETS.EMPTY_CELL,
         unknown=cfg.DATASETS.UNKNOWN,
+        known=cfg.DATASETS.KNOWN,
+        known_seed=cfg.DATASETS.KNOWN_SEED,
         skip_missing=cfg.DATASETS.SKIP_MISSING,
         synonyms=notes.synonyms,
     )

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from datasets.choice import LabelChoice, choose, named_vocabulary
 from datasets.records import DataError, Records, first_few, notes_of
@@ -14,6 +14,7 @@ from datasets.splits import Vocabulary, images_without, restrict, vocabulary
 __all__ = ["Splits", "compose", "cut", "fingerprint"]
 
 AUTO_SHARE, AUTO_LEAST = 0.1, 20  # of the training images for validation, where nothing is said; images
+AT_ONCE = 4096  # entries of a list that become text together
 
 
 class Splits(NamedTuple):
@@ -134,7 +135,7 @@ def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Recor
         count = round(share * len(order))
         if share and not count:
             raise DataError(f"DATASETS.{key}_FRACTION {share} of {len(order)} images is none: add images or raise it")
-        parts[key] = _subset(records, order[start : start + count]) if share else None
+        parts[key] = _subset(records, order[start : start + count])._replace(hidden=()) if share else None
         start += count
     if start and start >= len(order):
         raise DataError(f"{records.source}: {len(order)} images leave none for training")
@@ -144,8 +145,21 @@ def cut(records: Records, shares: Mapping[str, float], seed: int) -> tuple[Recor
 def fingerprint(records: Records, asked: Sequence[str] = ()) -> str:
     """SHA-256 of images, their labels and the labels they are asked for; the same when a folder of images moves."""
     parts = [list(_below(records.images)), records.labels, list(asked), *([records.unknown] if records.unknown else [])]
-    content = json.dumps(parts, ensure_ascii=False)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256()
+    for text in _json_in_pieces(parts):
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _json_in_pieces(lists: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """JSON of lists: with many labels that are not known, the whole text would take gigabytes."""
+    for i, entries in enumerate(lists):
+        yield ", [" if i else "[["
+        for start in range(0, len(entries), AT_ONCE):
+            text = json.dumps(entries[start : start + AT_ONCE], ensure_ascii=False)
+            yield f"{', ' if start else ''}{text[1:-1]}"
+        yield "]"
+    yield "]"
 
 
 def _below(images: Sequence[str]) -> dict[str, str]:

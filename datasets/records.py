@@ -29,6 +29,7 @@ class Records(NamedTuple):
     `labels[i]` are the labels of `images[i]`, each once and all from `classes`. `source` is for messages,
     `notes` says in a line each what reading merged or left out, `origin` is what the file says of itself.
     `unknown[i]` are labels of which the file does not say whether `images[i]` has them; empty where all is known.
+    `hidden[i]` are labels that training is not to be told of (`datasets.thinning`); empty where it is told all.
     """
 
     images: tuple[str, ...]
@@ -38,13 +39,16 @@ class Records(NamedTuple):
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = NOTHING
     unknown: tuple[tuple[str, ...], ...] = ()
+    hidden: tuple[tuple[str, ...], ...] = ()
 
     def rows(self, chosen: Iterable[int]) -> "Records":
         """The images at these positions, in this order, with all their labels."""
         chosen = tuple(chosen)
-        images, labels = tuple(self.images[i] for i in chosen), tuple(self.labels[i] for i in chosen)
         return self._replace(
-            images=images, labels=labels, unknown=tuple(self.unknown[i] for i in chosen if self.unknown)
+            images=tuple(self.images[i] for i in chosen),
+            labels=tuple(self.labels[i] for i in chosen),
+            unknown=tuple(self.unknown[i] for i in chosen if self.unknown),
+            hidden=tuple(self.hidden[i] for i in chosen if self.hidden),
         )
 
 

@@ -8,6 +8,7 @@ from datasets.annotations import read_records
 from datasets.images import present
 from datasets.records import DataError, MissingFileError, Records, first_few
 from datasets.spelling import with_synonyms
+from datasets.thinning import thinned
 
 __all__ = ["Reading", "below", "require_folder"]
 
@@ -21,6 +22,8 @@ class Reading(NamedTuple):
         separator: between the labels of a cell or line; see `formats.table`.
         empty_cell: what an empty cell in a column of a label says: absent or unknown.
         unknown: labels that are not known of an image: keep, or absent.
+        known: share of the labels that training is told, see `datasets.thinning`.
+        known_seed: of what is drawn for it.
         skip_missing: leave out images that are not there.
         synonyms: other spelling to label.
     """
@@ -30,6 +33,8 @@ class Reading(NamedTuple):
     separator: str
     empty_cell: str
     unknown: str
+    known: float
+    known_seed: int
     skip_missing: bool
     synonyms: Mapping[str, str]
 
@@ -40,27 +45,32 @@ class Reading(NamedTuple):
             MissingFileError: if there is no such file or folder.
             DataError: as `read_records`.
         """
-        if not source:
-            return None
-        records = read_records(
+        return self._settled(self._listed(source)) if source else None
+
+    def read_training(self, source: str, *, optional: bool) -> Records | None:
+        """As `read` and thinned, but that there is no list is an error, unless `optional`."""
+        try:
+            if not source:
+                raise MissingFileError("DATASETS.TRAIN is empty: set it to an annotation file or folder (docs/data.md)")
+            return self._settled(thinned(self._listed(source), self.known, self.known_seed))
+        except MissingFileError:
+            if optional:
+                return None
+            raise
+
+    def _listed(self, source: str) -> Records:
+        """The records as they stand in the file."""
+        return read_records(
             source, self.root, separator=self.separator, empty_is_unknown=self.empty_cell == "unknown"
-        )
+        )  # fmt: skip
+
+    def _settled(self, records: Records) -> Records:
+        """The records without what the configuration leaves no question of."""
         if records.unknown and self.unknown == "absent":
             count = sum(map(len, records.unknown))
             note = f"{count:,} labels that are not known count as absent (DATASETS.UNKNOWN)"
             records = records._replace(unknown=(), notes=(*records.notes, note))
         return with_synonyms(self._with_images(records), self.synonyms)
-
-    def read_training(self, source: str, *, optional: bool) -> Records | None:
-        """As `read`, but that there is no list is an error, unless `optional`."""
-        try:
-            if not source:
-                raise MissingFileError("DATASETS.TRAIN is empty: set it to an annotation file or folder (docs/data.md)")
-            return self.read(source)
-        except MissingFileError:
-            if optional:
-                return None
-            raise
 
     def _with_images(self, records: Records) -> Records:
         """The records whose image is there, if the others may be left out."""

@@ -69,5 +69,7 @@ def _renamed(records: Records, names: Mapping[str, str], note: str) -> Records:
         tuple(label for label in rename(row) if label not in present)
         for row, present in zip(records.unknown, labels, strict=False)  # nothing where all is known
     )
-    notes = (*records.notes, note.format(count))
-    return records._replace(labels=labels, unknown=unknown, classes=rename(records.classes), notes=notes)
+    hidden, notes = tuple(map(rename, records.hidden)), (*records.notes, note.format(count))
+    return records._replace(
+        labels=labels, unknown=unknown, hidden=hidden, classes=rename(records.classes), notes=notes
+    )  # fmt: skip

@@ -79,8 +79,8 @@ def restrict(records: Records, names: Sequence[str], *, drop_empty: bool) -> Rec
     wanted = frozenset(names)
 
     among = alike(lambda row: tuple(label for label in row if label in wanted))
-    labels, unknown = tuple(map(among, records.labels)), tuple(map(among, records.unknown))
-    kept = records._replace(labels=labels, unknown=unknown, classes=tuple(names))
+    labels, unknown, hidden = (tuple(map(among, rows)) for rows in (records.labels, records.unknown, records.hidden))
+    kept = records._replace(labels=labels, unknown=unknown, hidden=hidden, classes=tuple(names))
     return kept.rows(i for i, row in enumerate(labels) if row) if drop_empty else kept
 
 

@@ -4,7 +4,8 @@ I images, C classes (labels), K top-k. With hits, predictions and positives per 
     overall    P = sum Nc / sum Np, R = sum Nc / sum Ng, F1 their harmonic mean (LESA, MKT, DualCoOp, RAM)
     per class  CP = mean(Nc / Np), CR = mean(Nc / Ng), CF1 the harmonic mean of CP and CR (ML-GCN, HCP, RAM; the
                mean of per-class F1 that DualCoOp and ASL report under this name is another number)
-    mAP        mean over classes of the non-interpolated average precision (BiAM, MKT, ASL)
+    mAP        mean over classes of the non-interpolated average precision (BiAM, MKT, ASL), and of the interpolated one
+               (SST, SARB; `engine.average_precision`)
 A quotient with denominator 0 is 0. Images without a positive count: they have K predictions like any other.
 
 Ties are broken by order, so that results are reproducible: the lower class index enters the top k first, the lower
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine.average_precision import AveragePrecision, average_precision
 from errors import UserError
 
 __all__ = ["Metrics", "MetricsError", "checked", "measure"]
@@ -32,10 +34,10 @@ class Metrics(NamedTuple):
 
     Attributes:
         summary: `P@k, R@k, F1@k` for each k, `CP@k, CR@k, CF1@k` for each k, `mAP` (classes without positives count
-            0), `mAP_present` (classes with at least one positive; 0 if there is none) and, with a threshold,
-            `OP, OR, OF1, CP, CR, CF1`. In this order.
-        per_class: arrays (C,): `positives` (images), `AP` (nan where there are no positives) and, for each k,
-            `predicted@k` (images), `precision@k, recall@k, F1@k`; with a threshold these without `@k` as well.
+            0), `mAP_present` (classes with at least one positive; 0 if there is none), `mAP_interpolated` (all classes)
+            and, with a threshold, `OP, OR, OF1, CP, CR, CF1`. In this order.
+        per_class: arrays (C,): `positives` (images), `AP` and `AP_interpolated` (nan where there are no positives) and,
+            for each k, `predicted@k` (images), `precision@k, recall@k, F1@k`; with a threshold these without `@k` too.
         counts: `images`, `classes` and `labels_per_image`, the mean number of positives.
     """
 
@@ -84,8 +86,12 @@ def measure(scores: Array, targets: Array, *, ks: Sequence[int] = (3, 5), thresh
         overall |= zip((f"P{at}", f"R{at}", f"F1{at}"), overall_rates(counted), strict=True)
         class_mean |= zip((f"CP{at}", f"CR{at}", f"CF1{at}"), class_mean_rates(counted), strict=True)
     precision = average_precision(scores, targets)
-    present = precision[~np.isnan(precision)]
-    mean = {"mAP": present.sum() / len(precision), "mAP_present": present.mean() if len(present) else 0.0}
+    present = precision.plain[~np.isnan(precision.plain)]
+    mean = {
+        "mAP": present.sum() / len(precision.plain),
+        "mAP_present": present.mean() if len(present) else 0.0,
+        "mAP_interpolated": np.nansum(precision.interpolated) / len(precision.plain),
+    }
     if threshold is not None:
         tallies[""] = counted = tally(scores >= float(threshold), targets)
         thresholded |= zip(("OP", "OR", "OF1"), overall_rates(counted), strict=True)
@@ -136,17 +142,6 @@ def top_k(scores: Array, k: int) -> Array:
     return above | (equal & (equal.cumsum(1, dtype=np.int32) <= free))
 
 
-def average_precision(scores: Array, targets: Array) -> Array:
-    """(C,) in [0, 1], the mean over a class's positives of the precision at their rank; nan without positives."""
-    result = np.full(scores.shape[1], np.nan)
-    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
-    for label, (column, positive) in enumerate(columns):
-        ranks = np.flatnonzero(positive[np.argsort(-column, kind="stable")]) + 1
-        if len(ranks):
-            result[label] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-    return result
-
-
 def tally(predicted: Array, targets: Array) -> Tally:
     """Hits, predictions and positives of each class; both arguments are (I, C) bool."""
     return Tally((predicted & targets).sum(0), predicted.sum(0), targets.sum(0))
@@ -166,15 +161,15 @@ def class_mean_rates(counted: Tally) -> tuple[Array, Array, Array]:
     return precision, recall, harmonic_mean(precision, recall)
 
 
-def per_class(precision: Array, positives: Array, tallies: dict[str, Tally]) -> dict[str, Array]:
+def per_class(precision: AveragePrecision, positives: Array, tallies: dict[str, Tally]) -> dict[str, Array]:
     """Arrays (C,) by name, as `Metrics.per_class` describes: images as counts, rates in percent.
 
     Args:
-        precision: (C,), average precision in [0, 1], nan where there are no positives.
+        precision: of the C classes.
         positives: (C,), images.
         tallies: by the suffix of their names, such as "@3".
     """
-    columns = {"positives": positives, "AP": 100 * precision}
+    columns = {"positives": positives, "AP": 100 * precision.plain, "AP_interpolated": 100 * precision.interpolated}
     for at, counted in tallies.items():
         p, r = quotient(counted.hits, counted.predicted), quotient(counted.hits, counted.positives)
         columns |= {f"predicted{at}": counted.predicted, f"precision{at}": 100 * p, f"recall{at}": 100 * r}

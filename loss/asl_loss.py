@@ -3,6 +3,8 @@
 With p = sigmoid(P) and p_m = max(p - clip, 0), both functions weigh log p of present labels by (1 - p)^gamma_pos and
 log(1 - p_m) of absent ones by p_m^gamma_neg. They differ in what the paper leaves open.
 
+Labels that are not known of an image are in neither; the means are over those that are.
+
 B images, C labels; means are over the images of all processes.
 """
 
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parallel import mean
+from parallel import mean, summed
 
 __all__ = ["asl_loss", "plain_asl_loss"]
 
@@ -27,17 +29,16 @@ def asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: fl
 
     Args:
         logits: (B, C), divided by their temperature.
-        targets: (B, C), 1 where the label is present, else 0.
+        targets: (B, C), 1 where the label is present, 0 where it is absent, -1 where that is not known.
         gamma_neg: focusing of absent labels, >= 0.
         gamma_pos: focusing of present labels, >= 0.
         clip: margin by which absent labels' probabilities are shifted down, in [0, 1).
     """
-    logits, targets = logits.float(), targets.float()
-    p = logits.sigmoid()
+    p, is_present, is_absent = logits.float().sigmoid(), targets == 1, targets == 0
     rest = (1 - p + clip).clamp(max=1)  # 1 - p_m
     present, absent = (1 - p).detach().pow(gamma_pos), (1 - rest).detach().pow(gamma_neg)
-    logs = targets * present * p.clamp(min=SMALLEST).log() + (1 - targets) * absent * rest.clamp(min=SMALLEST).log()
-    return -RELEASE_SCALE * mean(logs)
+    logs = is_present * present * p.clamp(min=SMALLEST).log() + is_absent * absent * rest.clamp(min=SMALLEST).log()
+    return -RELEASE_SCALE * _mean_of_known(logs, targets)
 
 
 def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_pos: float, clip: float) -> Tensor:
@@ -45,17 +46,25 @@ def plain_asl_loss(logits: Tensor, targets: Tensor, *, gamma_neg: float, gamma_p
 
     -mean[y (1-p)^gamma_pos log p + (1-y) p_m^gamma_neg log(1 - p_m)]
 
-    Everything carries gradient, and nothing is cut off. Arguments as in `asl_loss`.
+    Everything carries gradient, and nothing is cut off: without focusing it is binary cross-entropy. Arguments as in
+    `asl_loss`.
     """
-    logits, targets = logits.float(), targets.float()
+    logits, is_present, is_absent = logits.float(), targets == 1, targets == 0
     log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)  # finite where p or 1 - p rounds to 0
-    present = targets * (gamma_pos * log_rest).exp() * log_p
+    present = is_present * (gamma_pos * log_rest).exp() * log_p
     if clip > 0:
         p = logits.sigmoid()
         above = p > clip
         # Where p_m is 0 the term and its gradient are 0; the power alone has none there for gamma_neg below 1.
         shifted = torch.where(above, p - clip, 0.5)
-        absent = (1 - targets) * above * shifted.pow(gamma_neg) * torch.log1p(-shifted)
+        absent = is_absent * above * shifted.pow(gamma_neg) * torch.log1p(-shifted)
     else:
-        absent = (1 - targets) * (gamma_neg * log_p).exp() * log_rest
-    return -mean(present + absent)
+        absent = is_absent * (gamma_neg * log_p).exp() * log_rest
+    return -_mean_of_known(present + absent, targets)
+
+
+def _mean_of_known(terms: Tensor, targets: Tensor) -> Tensor:
+    """The mean of terms (B, C) that are 0 where a label is not known over all others, and 0 where there are none."""
+    is_known = targets >= 0
+    known, all_of_them = summed(torch.stack([is_known.sum(), torch.ones_like(is_known).sum()]))
+    return mean(terms) * (all_of_them / known.clamp(min=1))  # the factor is exactly 1 where all are known

@@ -15,7 +15,7 @@ from clip.text import NO_TEXTS
 from model.build_parts import frozen_text, frozen_trunk
 from model.build_ram import MATCHERS, block_indices, build_peaks, build_ram
 from model.compared.build import build_biam, build_comc, build_mkt, build_ml_decoder, build_tagclip
-from model.compared.build_prompted import build_coop, build_dual_coop
+from model.compared.build_prompted import build_coop, build_dual_coop, build_dual_coop_partial
 from model.method import Method, chosen
 from model.trm.build import build_trm
 from model.zero_shot import ZeroShotCLIP
@@ -89,6 +89,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "zero-shot": _zero_shot,
     "coop": build_coop,
     "dualcoop": build_dual_coop,
+    "dualcoop-partial": build_dual_coop_partial,
     "ml-decoder": build_ml_decoder,
     "biam": build_biam,
     "mkt": build_mkt,
@@ -97,4 +98,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "trm-ml": build_trm,
 }
 UNTRAINED = {"zero-shot", "tagclip"}  # those that are tested without a checkpoint
-FIXED_LABELS = {"comc", "trm-ml"}  # those that can be asked for no other labels than were named when they were built
+# Those that can be asked for no other labels than were named when they were built.
+FIXED_LABELS = {"comc", "dualcoop-partial", "trm-ml"}

@@ -46,12 +46,14 @@ def transfer_knowledge(cost: Tensor, assignment: Tensor, targets: Tensor, reg_te
     """C - lambda 2 log That, Eq. (11): the cost with the teacher's term, (B, N, C).
 
     That is the assignment where the label is present and the smallest entry of the batch's assignment elsewhere.
-    A constant along a column changes no plan (b absorbs it), so the choice of that constant only shows here.
+    A constant along a column changes no plan (b absorbs it), so the choice of that constant only shows here. Where it
+    is not known whether a label is present, the teacher is silent, as of absent labels: its knowledge is where a label
+    is, which would claim that it is there.
 
     Args:
         cost: (B, N, C).
         assignment: (B, N, C), positive.
-        targets: (B, C), 1 where the label is present.
+        targets: (B, C), 1 where the label is present, 0 where it is absent, -1 where that is not known.
         reg_teacher: lambda 2.
     """
     knowledge = torch.where(targets[:, None, :] > 0, assignment, least(assignment))
@@ -89,7 +91,7 @@ class KCOT(nn.Module):
         Args:
             similarity: (B, N, C), cosines of regions and labels.
             assignment: (B, N, C), what `teacher_assignment` gives; with `targets` only.
-            targets: (B, C), multi-hot.
+            targets: (B, C), as in `transfer_knowledge`.
         """
         cost, reg = matching_cost(similarity, self.scale), self.reg
         if self.reg_teacher is not None and assignment is not None and targets is not None:

@@ -65,6 +65,7 @@ class RAM(Method):
 
     title = "RAM"
     frozen = ("trunk", "text")
+    takes_unknown = True  # no part of the loss; the teacher knows nothing of them
     not_averaged = frozenset({"global_temperature"})  # the release copies it
 
     def __init__(
@@ -95,7 +96,7 @@ class RAM(Method):
         Args:
             images: (B, 3, H, W), normalised.
             labels: what `encode_labels` gives.
-            targets: (B, C), multi-hot; switches the teacher on, Eq. (9) and (11).
+            targets: (B, C), 1, 0 or -1 (not known); switches the teacher on, Eq. (9) and (11).
         """
         teaching = targets is not None and self.matcher.needs_teacher
         state = self.trunk.stem(images, teacher=teaching)

@@ -22,6 +22,8 @@ EVERY_LOSS = LOSSES | {
 LOGITS = random(6, 9)
 TARGETS = (random(6, 9, seed=1) > 0.6).float()
 TARGETS[0] = 0  # an image without labels, alone in its share of six
+THINNED = TARGETS.masked_fill(random(6, 9, seed=2) > 0, -1)
+THINNED[5] = -1  # nothing is known of the last one
 
 
 def gradient(loss, logits, targets):
@@ -36,20 +38,21 @@ def losses(request):
     """Value and gradient of each loss in so many processes."""
 
     def work(rank):
-        share = [share_of(whole, rank, request.param) for whole in (LOGITS, TARGETS)]
+        logits, *targets = (share_of(whole, rank, request.param) for whole in (LOGITS, TARGETS, THINNED))
         with parallel.joined():
             parallel.connect(CPU)
             with parallel.as_one():
-                return {name: gradient(loss, *share) for name, loss in EVERY_LOSS.items()}
+                return {name: [gradient(loss, logits, one) for one in targets] for name, loss in EVERY_LOSS.items()}
 
     return launched(request.param, work)
 
 
 @pytest.mark.parametrize("name", EVERY_LOSS)
-def test_a_loss_is_that_of_the_whole_batch_and_so_is_its_gradient(losses, name):
-    value, grad = gradient(EVERY_LOSS[name], LOGITS, TARGETS)
-    assert [one[name][0] for one in losses] == pytest.approx([value] * len(losses), rel=1e-6)
-    mean = torch.cat([one[name][1] for one in losses]) / len(losses)
+@pytest.mark.parametrize(("which", "targets"), [(0, TARGETS), (1, THINNED)], ids=["all known", "half known"])
+def test_a_loss_is_that_of_the_whole_batch_and_so_is_its_gradient(losses, name, which, targets):
+    value, grad = gradient(EVERY_LOSS[name], LOGITS, targets)
+    assert [one[name][which][0] for one in losses] == pytest.approx([value] * len(losses), rel=1e-6)
+    mean = torch.cat([one[name][which][1] for one in losses]) / len(losses)
     torch.testing.assert_close(mean, grad, rtol=1e-5, atol=1e-6 * grad.abs().max().item())
 
 

@@ -18,7 +18,7 @@ LABELS = ("cat", "red cup", "dog", "tree", "old car")
 METHODS = {
     "ram": [], "ram-asl": ["MODEL.LOSS_TYPE", "ASL"], "ram-release": ["MODEL.OT_STOP", "batch"],
     "ram-dualcoop": ["MODEL.LABEL_PROMPTING", "dualcoop"], "coop": ["MODEL.METHOD", "coop"],
-    "dualcoop": ["MODEL.METHOD", "dualcoop"],
+    "dualcoop": ["MODEL.METHOD", "dualcoop"], "dualcoop-partial": ["MODEL.METHOD", "dualcoop-partial"],
     "ml-decoder": ["MODEL.METHOD", "ml-decoder", "MODEL.ML_DECODER.DROPOUT", "0.0", "MODEL.ML_DECODER.HIDDEN", "64"],
     "mkt-1": ["MODEL.METHOD", "mkt"], "mkt-2": ["MODEL.METHOD", "mkt", "MODEL.MKT.STAGE", "2"],
     "biam": ["MODEL.METHOD", "biam", "SOLVER.BASE_LR", "1e-4"],

@@ -3,7 +3,12 @@
     python tools/prepare_data.py coco --root /data/coco
 
 reads what was unpacked below the root and writes train.json, test.json, test_zsl.json and, where there are official
-validation images, val.json to ROOT/records. docs/data.md says where to get the downloads and how to unpack them.
+validation images, val.json to ROOT/records.
+
+    python tools/prepare_data.py voc2007 --root /data/VOCdevkit/VOC2007 --protocol partial
+
+writes the lists of a protocol of missing labels to ROOT/records/partial. docs/data.md says where to get the downloads
+and how to unpack them.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from tqdm import tqdm
 
 from datasets.benchmarks.downloads import Downloads
 from datasets.benchmarks.lists import Lists
+from datasets.benchmarks.missing import protocols
 from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.formats.release import dump
 from datasets.images import locate
@@ -36,7 +42,8 @@ NAMES = {  # benchmark -> DATASETS.NAMES of its configuration
     "mlrsnet": "MLRSNET_OV",
 }  # fmt: skip
 LISTS = ("train", "val", "test", "test_zsl")
-COMMON = {"benchmark", "root", "out", "released", "present", "seed"}  # what is not for the benchmark alone
+COMMON = {"benchmark", "protocol", "root", "out", "released", "present", "seed"}  # what is not for the benchmark alone
+OPEN = "open"  # the protocol of the paper: seen and unseen labels
 
 
 def progress(items: Iterable[Any], text: str) -> Iterable[Any]:
@@ -85,9 +92,10 @@ def write(lists: Lists, out: Path) -> dict[str, Path]:
 
 
 def as_published(lists: Lists, published: Published) -> bool:
-    """Whether the test lists have the published sizes."""
-    sizes = ((lists.test, published.test), (lists.test_zsl, published.test_zsl))
-    return all(size is None or size.agrees(len(records.images)) for records, size in sizes)
+    """Whether the test lists have the published sizes; without unseen labels, all lists."""
+    names = ("test", "test_zsl") if published.unseen else LISTS
+    pairs = ((getattr(lists, name), getattr(published, name)) for name in names)
+    return all(size is None or size.agrees(len(records.images)) for records, size in pairs)
 
 
 def summary(lists: Lists, published: Published) -> str:
@@ -102,34 +110,57 @@ def summary(lists: Lists, published: Published) -> str:
             rows.append([name, f"{count:,}", said, str(len(records.classes)), f"{density:.3f}"])
     origin = f"rule: {lists.origin['rule']}"
     known = "" if lists.origin["exact"] else "NOT "
-    exact = f"test images, their labels and the choice of seen labels are {known}known to be those of the paper"
+    what, whose = "test images, their labels and the choice of seen labels", "paper"
+    if not published.unseen:
+        what, whose = "images, labels and what is known of them", "protocol"
+    exact = f"{what} are {known}known to be those of the {whose}"
     return "\n".join([aligned(rows, left=1), *lists.notes, origin, exact])
 
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Reads, writes and says what came of it."""
-    options = {key: value for key, value in vars(arguments).items() if key not in COMMON}
-    module = import_module(f"datasets.benchmarks.{arguments.benchmark}")
-    seed = getattr(module, "SEED", 0) if arguments.seed is None else arguments.seed
     downloads = Downloads(arguments.root, arguments.released)
-    lists = module.prepare(downloads, seed=seed, progress=progress, **options)
+    lists = lists_of(downloads, arguments)
     if arguments.released and not any(path.is_relative_to(arguments.released) for path in downloads.used.values()):
         raise DataError(f"{arguments.released} holds none of the authors' lists of {arguments.benchmark}")
-    published = BY_NAME[NAMES[arguments.benchmark]]
+    name = name_of(arguments)
+    published = BY_NAME[name]
     lists = lists._replace(origin={**lists.origin, "exact": lists.origin["exact"] and as_published(lists, published)})
     if arguments.present:
         lists = present_only(lists, arguments.root)
-    out = arguments.out or arguments.root / "records"
+    missing = arguments.protocol != OPEN
+    out = arguments.out or arguments.root / "records" / (arguments.protocol if missing else "")
     files = write(lists, out)
     print(summary(lists, published))
     print(f"wrote {', '.join(path.name for path in files.values())} to {out}")
-    values = {"ROOT_DIR": arguments.root}
+    values: dict[str, str | Path] = {"NAMES": name} if missing else {}
+    values |= {"ROOT_DIR": arguments.root}
     if arguments.out:
-        values |= {name.upper(): path.resolve() for name, path in files.items() if name != "val"}
+        values |= {name.upper(): path.resolve() for name, path in files.items() if missing or name != "val"}
     keys = " ".join(f"DATASETS.{key} {shlex.quote(str(value))}" for key, value in values.items())
-    config = f"configs/{arguments.benchmark}.yml"
+    config = f"configs/{f'missing/{arguments.protocol}' if missing else arguments.benchmark}.yml"
     print(f"next: python tools/check_data.py {config} {keys}")
     print(f"      python train.py --config_file {config} {keys}")
+
+
+def lists_of(downloads: Downloads, arguments: argparse.Namespace) -> Lists:
+    """The lists of the benchmark under the protocol."""
+    options = {key: value for key, value in vars(arguments).items() if key not in COMMON}
+    if arguments.protocol == OPEN:
+        module = import_module(f"datasets.benchmarks.{arguments.benchmark}")
+        seed = getattr(module, "SEED", 0) if arguments.seed is None else arguments.seed
+        return module.prepare(downloads, seed=seed, progress=progress, **options)
+    seed = protocols.SEED if arguments.seed is None else arguments.seed
+    return protocols.prepare(
+        downloads, benchmark=arguments.benchmark, protocol=arguments.protocol, seed=seed, progress=progress
+    )  # fmt: skip
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """DATASETS.NAMES of the benchmark under the protocol."""
+    if arguments.protocol == OPEN:
+        return NAMES[arguments.benchmark]
+    return f"{arguments.benchmark}_{arguments.protocol}".upper()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -139,11 +170,17 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=Path, help="folder for the lists; default: ROOT/records")
     common.add_argument("--released", type=Path, help="folder of the authors' lists; default: ROOT, its annotations/ "
                         "and its json/")  # fmt: skip
-    common.add_argument("--seed", type=int, help="of what is drawn; default: 0, for multiscene 117")
+    common.add_argument("--seed", type=int, help="of what is drawn; default: 0, for multiscene 117, largeloss 1200")
     common.add_argument("--present_only", dest="present", action="store_true", help="leave out missing images")
     main = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = main.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    of = {name: add.add_parser(name, parents=[common], help=f"for configs/{name}.yml") for name in NAMES}
+    of = {}
+    for name in dict.fromkeys((*NAMES, *(benchmark for benchmark, _ in protocols.READERS))):
+        is_open = name in NAMES
+        choices = [*[OPEN] * is_open, *(p for p in protocols.PROTOCOLS if (name, p) in protocols.READERS)]
+        what = f"for configs/{name}.yml" if is_open else f"for configs/missing/{choices[0]}.yml"
+        of[name] = add.add_parser(name, parents=[common], help=what)
+        of[name].add_argument("--protocol", choices=choices, default=choices[0], help=f"default: {choices[0]}")
     of["nus"].add_argument("--split", choices=("auto", "role", "official"), default="auto",
                            help="which images; auto: ROLE's lists (the paper's) if they are there")  # fmt: skip
     of["nus"].add_argument("--test_images", choices=("labelled", "all"), default="labelled",

@@ -31,7 +31,7 @@ from tools.reproduction.orderings import findings, statements
 from tools.reproduction.page import write_page
 from tools.reproduction.plan import ROOT, Benchmark, Plan, plan
 from tools.reproduction.progress import Progress
-from tools.reproduction.report import COLUMNS, Report, cell, markdown, report
+from tools.reproduction.report import Report, cell, markdown, report
 from tools.reproduction.runner import Failure, environments, run_all
 from tools.reproduction.work import Work
 
@@ -162,9 +162,9 @@ def _log(reports: Sequence[Report], planned: Plan, cfg: CfgNode, folder: Path) -
         tags=(cfg.DATASETS.NAMES, "reproduce"),
     )  # fmt: skip
     for made in reports:
-        rows = [[line.name, *(cell(line.values[c]) for c in COLUMNS), *(str(line.paper.get(c, "-")) for c in
+        rows = [[line.name, *(cell(line.values[c]) for c in made.columns), *(str(line.paper.get(c, "-")) for c in
                  made.paper_columns)] for line in made.lines]  # fmt: skip
-        heads = ["row", *COLUMNS, *(f"paper, {column}" for column in made.paper_columns)]
+        heads = ["row", *made.columns, *(f"paper, {column}" for column in made.paper_columns)]
         board.table(f"test/{made.planned.table.paper}", heads, rows)
     board.finish(failed=False)
 

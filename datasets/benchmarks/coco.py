@@ -19,7 +19,7 @@ from datasets.records import DataError, Records, first_few, notes_of
 from datasets.shuffle import shuffled
 from datasets.splits import restrict
 
-__all__ = ["SEEN", "UNSEEN", "prepare"]
+__all__ = ["SEEN", "UNSEEN", "prepare", "read_instances"]
 
 # Both in the order of ZSI and of the release.
 SEEN = (
@@ -78,7 +78,7 @@ def prepare(downloads: Downloads, *, seed: int, progress: Progress = plain) -> L
     """
     released = _released(downloads)
     files = _files(downloads, released)
-    read = {key: _read(path) for key, path in progress(list(files.items()), "annotation files of COCO")}
+    read = {key: read_instances(path) for key, path in progress(list(files.items()), "annotation files of COCO")}
     test = _test_images(released, read, seed)
     odd = _odd_zsl_images(test.records, released)
     notes = test.notes + notes_of((*released.values(), *read.values()))
@@ -166,8 +166,12 @@ def _odd_zsl_images(test: Records, released: Mapping[str, Records]) -> int:
     return len({image for image, _ in derived ^ given})
 
 
-def _read(path: Path) -> Records:
-    """All images of an `instances_*.json` with the names of all categories that are annotated in them."""
+def read_instances(path: Path) -> Records:
+    """All images of an `instances_*.json` with the names of all categories that are annotated in them.
+
+    Raises:
+        DataError: if the file is another one than its name says.
+    """
     records = instances.records_of(_parse(path), path)
     if lacking := {*SEEN, *UNSEEN} - set(records.classes):
         raise DataError(f"{path}: expected {EXPECTED}, but there is no category {first_few(lacking)}")

@@ -6,20 +6,21 @@ from typing import Any, NamedTuple
 from datasets.records import NOTHING, DataError, Records, first_few
 from datasets.splits import images_without, restrict
 
-__all__ = ["Lists", "open_vocabulary"]
+__all__ = ["Lists", "open_vocabulary", "require_distinct"]
 
 
 class Lists(NamedTuple):
     """What a benchmark is trained and tested on.
 
     The classes of `train` are the seen labels, those of `test` the seen ones and then the unseen ones, those of
-    `test_zsl` the unseen ones; `val`, if the download has one, is like `test`. `origin` says where the lists
-    come from; `exact` in it is whether test images and labels are those of the paper as far as is known.
+    `test_zsl` the unseen ones, None where no label is unseen; `val`, if there is one, is like `test`. `origin` says
+    where the lists come from; `exact` in it is whether test images and labels are those of the paper as far as is
+    known.
     """
 
     train: Records
     test: Records
-    test_zsl: Records
+    test_zsl: Records | None
     val: Records | None
     origin: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -75,13 +76,28 @@ def open_vocabulary(
         (*notes, *losses),
     )
     lists = Lists(**{**lists._asdict(), **released})
-    trained = set(lists.train.images)
-    if shared := [image for image in (*lists.test.images, *lists.test_zsl.images) if image in trained]:
-        raise DataError(f"{len(shared):,} images are in the training list and in a test list: {first_few(set(shared))}")
-    for name in ("train", "test", "test_zsl"):
-        if not getattr(lists, name).images:
-            raise DataError(f"the {name} list of {train.source} would be empty")
+    require_distinct(lists, train.source)
     return lists
+
+
+def require_distinct(lists: Lists, source: str) -> None:
+    """Refuses lists without images, and images that are in training and in a test.
+
+    Args:
+        lists: any.
+        source: what they were made of, for messages.
+
+    Raises:
+        DataError: naming the list, or the first of the images.
+    """
+    named = {"train": lists.train, "test": lists.test, "test_zsl": lists.test_zsl}
+    there = {name: records for name, records in named.items() if records is not None}
+    tests = (image for name, records in there.items() if name != "train" for image in records.images)
+    if shared := set(lists.train.images).intersection(tests):
+        raise DataError(f"{len(shared):,} images are in the training list and in a test list: {first_few(shared)}")
+    for name, records in there.items():
+        if not records.images:
+            raise DataError(f"the {name} list of {source} would be empty")
 
 
 def _training_losses(train: Records, seen: Sequence[str], unseen: Sequence[str]) -> str:

@@ -99,6 +99,7 @@ def _described(
     """The lists with their origin."""
     exact = {"test", "test_zsl"} <= released.keys()
     notes = lists.notes
+    assert lists.test_zsl is not None  # there are unseen labels
     if split == "role" and test_images == "labelled":
         counted, expected = (len(lists.train.images), len(lists.test_zsl.images)), (ROLE_TRAIN, ROLE_ZSL)
         exact = exact or counted[1] == ROLE_ZSL

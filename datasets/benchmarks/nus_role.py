@@ -12,7 +12,7 @@ from datasets.benchmarks.nus_photos import PhotoIndex
 from datasets.records import DataError, Entry, Records, collect
 from files import open_regular
 
-__all__ = ["find_list", "joined", "need_list"]
+__all__ = ["find_list", "joined", "load_array", "load_names", "need_list"]
 
 LISTS = {"train": "formatted_train_images.npy", "test": "formatted_val_images.npy"}
 
@@ -57,14 +57,32 @@ def joined(files: Mapping[str, Path], *tables: Records) -> tuple[dict[str, Recor
         notes.append(f"{index.shared:,} photo ids have several official images: a name without its folder is the first")
     lists = {}
     for key, path in files.items():
-        rows = [(i, index.find(name)) for i, name in enumerate(_load(path))]
+        rows = [(i, index.find(name)) for i, name in enumerate(load_names(path))]
         entries = [Entry(f"{path}: [{i}]", images[row], labels[row]) for i, row in rows if row is not None]
         lists[key] = collect(entries, str(path), classes=tables[0].classes)
         notes.append(f"{len(rows) - len(entries):,} of {len(rows):,} names in {path.name} belong to no official image")
     return lists, tuple(notes)
 
 
-def _load(path: Path) -> Sequence[str]:
+def load_names(path: Path) -> Sequence[str]:
+    """The names in an array of text.
+
+    Raises:
+        DataError: if it is none.
+    """
+    array = load_array(path, "text")
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        what = f"{array.dtype} of shape {array.shape}"
+        raise DataError(f"{path}: expected a one-dimensional array of image file names, found {what}")
+    return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()
+
+
+def load_array(path: Path, content: str) -> np.ndarray:
+    """The array in a file; no pickle is ever opened.
+
+    Raises:
+        DataError: if there is none; it says that one of `content` is expected.
+    """
     try:
         with open_regular(path) as file:
             array = np.load(file, allow_pickle=False)
@@ -72,10 +90,9 @@ def _load(path: Path) -> Sequence[str]:
         raise
     except Exception as error:  # the head of the file is read as a piece of Python, which fails in many ways
         raise DataError(
-            f"{path}: expected an array of text; a pickled one is not read, since it can run code: save it again "
+            f"{path}: expected an array of {content}; a pickled one is not read, since it can run code: save it again "
             f"with np.save(path, array.astype(str)) ({error})"
         ) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "US":
-        what = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise DataError(f"{path}: expected a one-dimensional array of image file names, found {what}")
-    return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: expected an array of {content}, found an archive")
+    return array

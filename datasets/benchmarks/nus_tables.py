@@ -15,7 +15,7 @@ from datasets.benchmarks.downloads import Downloads, Progress
 from datasets.records import DataError, Entry, Records, collect
 from files import open_regular, read_bytes, read_text
 
-__all__ = ["CONCEPTS", "SEEN", "TAGS", "Names", "find_names", "need_names", "read_part"]
+__all__ = ["CONCEPTS", "SEEN", "TAGS", "Names", "find_names", "need_concepts", "need_names", "read_part"]
 
 TAGS, CONCEPTS, SEEN = 1_000, 81, 925  # SEEN: tags that are not concepts
 WHITESPACE = b" \t\r\n"
@@ -54,10 +54,15 @@ def need_names(downloads: Downloads) -> Names:
         DataError: if there are not 1000 tags and 81 concepts, with 75 in common.
     """
     tags = _names(downloads.need("the list of tags", *TAG_LIST), TAGS)
-    names = Names(tags, _names(downloads.need("the list of concepts", *CONCEPT_LIST), CONCEPTS))
+    names = Names(tags, need_concepts(downloads))
     if len(names.seen) != SEEN:
         raise DataError(f"{downloads.root}: {len(names.seen):,} tags are not among the concepts, expected {SEEN}")
     return names
+
+
+def need_concepts(downloads: Downloads) -> tuple[str, ...]:
+    """The names of the 81 concepts, in the order of `Concepts81.txt`; raises as `need_names`."""
+    return _names(downloads.need("the list of concepts", *CONCEPT_LIST), CONCEPTS)
 
 
 def find_names(downloads: Downloads) -> Names | None:

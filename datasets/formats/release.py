@@ -1,7 +1,8 @@
 """The JSON of the authors' release, which is also the format of our own lists.
 
 `{"images": [["folder/a.jpg", ["dog", "dog", "tie"]], ...], "classes": ["dog", "tie", ...]}`. Names may repeat, once
-per object. Our own lists also hold "origin": where they come from, by which rule, and checksums (docs/data.md).
+per object. Our own lists also hold "origin": where they come from, by which rule, and checksums (docs/data.md);
+and with `"unlisted": "unknown"` an image may have labels that it does not list.
 """
 
 import hashlib
@@ -10,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.records import DataError, Entry, Records, collect
+from datasets.records import DataError, Entry, Records, alike, collect
 
-__all__ = ["checksum", "dump", "records_of"]
+__all__ = ["checksum", "dump", "only_listed", "records_of"]
 
 EXPECTED = '{"images": [[path, [labels]], ...], "classes": [labels]}'
+UNLISTED = ("absent", "unknown")  # what labels are that an image does not list; the first if nothing is said
 
 
 def records_of(content: Any, path: Path) -> Records:
@@ -28,7 +30,17 @@ def records_of(content: Any, path: Path) -> Records:
     origin = content.get("origin", {})
     if not isinstance(origin, dict):
         raise DataError(f'{path}: "origin" has to be an object, as prepare_data.py writes it')
-    return collect(_entries(content["images"], path), str(path), classes=content["classes"], origin=origin)
+    unlisted = content.get("unlisted", UNLISTED[0])
+    if unlisted not in UNLISTED:
+        raise DataError(f'{path}: "unlisted" is {str(unlisted)[:80]!r}; it has to be one of {", ".join(UNLISTED)}')
+    records = collect(_entries(content["images"], path), str(path), classes=content["classes"], origin=origin)
+    return only_listed(records) if unlisted == "unknown" else records
+
+
+def only_listed(records: Records) -> Records:
+    """The records of which nothing is known but the labels that images have."""
+    rest = alike(lambda row: tuple(label for label in records.classes if label not in row))
+    return records._replace(unknown=tuple(map(rest, records.labels)))
 
 
 def _entries(images: list[Any], path: Path) -> Iterator[Entry]:
@@ -42,7 +54,8 @@ def _entries(images: list[Any], path: Path) -> Iterator[Entry]:
 
 def checksum(records: Records) -> str:
     """SHA-256 of images, labels and classes: two lists have the same one if and only if they say the same."""
-    content = json.dumps([records.images, records.labels, records.classes], ensure_ascii=False, separators=(",", ":"))
+    said = [records.images, records.labels, records.classes, *(["unknown"] if any(records.unknown) else [])]
+    content = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -50,10 +63,13 @@ def dump(records: Records) -> str:
     """The text of a list: one image a line, `origin` with the checksum of the list in front.
 
     Raises:
-        DataError: if a label is unknown for an image, which the format cannot say.
+        DataError: if of an image one label is unknown and another one known to be absent.
     """
-    if any(records.unknown):
-        raise DataError(f"{records.source}: the release's format cannot say that a label is unknown: write 0 for -1")
+    unlisted = any(records.unknown)
+    if unlisted and list(map(set, records.unknown)) != list(map(set, only_listed(records).unknown)):
+        raise DataError(
+            f"{records.source}: the format cannot tell labels that are not known from absent ones: write 0 for -1"
+        )
 
     def compact(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -61,4 +77,5 @@ def dump(records: Records) -> str:
     origin = json.dumps({**records.origin, "checksum": checksum(records)}, ensure_ascii=False, indent=1)
     rows = (compact([image, labels]) for image, labels in zip(records.images, records.labels, strict=True))
     images = ",\n".join(rows)
-    return f'{{"origin": {origin},\n"classes": {compact(records.classes)},\n"images": [\n{images}\n]}}\n'
+    said = '"unlisted": "unknown",\n' if unlisted else ""
+    return f'{{"origin": {origin},\n{said}"classes": {compact(records.classes)},\n"images": [\n{images}\n]}}\n'

@@ -2,7 +2,7 @@
 
     VOC2007/Annotations/000005.xml, VOC2007/JPEGImages/000005.jpg, VOC2007/ImageSets/Main/trainval.txt
 
-Objects marked as difficult or truncated count as present.
+Objects marked as difficult or truncated count as present, unless a caller wants difficult ones left out.
 """
 
 import os
@@ -24,11 +24,11 @@ ONE_CLASS = re.compile(r"\S+\s+(-1|0|1)")
 
 
 class _Annotation(NamedTuple):
-    """What one XML says: the name of the image, "" if there is none; the labels; how many objects are difficult."""
+    """What one XML says: the name of the image, "" if there is none; the labels of its objects; which are difficult."""
 
     filename: str
     labels: tuple[str, ...]
-    difficult: int
+    is_difficult: tuple[bool, ...]
 
 
 class _Images(NamedTuple):
@@ -73,11 +73,12 @@ def is_image_set(path: Path) -> bool:
     return "ImageSets" in (path.parent.name, path.parent.parent.name)
 
 
-def read_image_set(path: Path) -> Records:
+def read_image_set(path: Path, *, difficult: bool = True) -> Records:
     """The records of a list in `ImageSets/Main/`, such as `trainval.txt`, in its order.
 
     Args:
         path: of the list; it holds the name of an XML of `Annotations/` a line, without ".xml".
+        difficult: whether difficult objects count as present.
 
     Raises:
         MissingFileError: naming the line, if there is no such XML.
@@ -100,7 +101,7 @@ def read_image_set(path: Path) -> Records:
             listed.append((f"{path}, line {i}", xml))
     if not listed:
         raise DataError(f"{path}: the list is empty")
-    return _records(listed, path, _images(annotations))
+    return _records(listed, path, _images(annotations), difficult=difficult)
 
 
 def _xml_names(folder: Path) -> list[str]:
@@ -116,20 +117,29 @@ def _images(annotations: Path) -> _Images:
     return _Images(os.path.abspath(folder), frozenset(images), of_stem)
 
 
-def _records(listed: Sequence[tuple[str, Path]], source: Path, images: _Images) -> Records:
+def _records(
+    listed: Sequence[tuple[str, Path]], source: Path, images: _Images, *, difficult: bool = True
+) -> Records:  # fmt: skip
     """Records of XML files, each with its place in messages."""
     annotations = [_parse(xml) for _, xml in listed]
     entries = [
-        Entry(where, _image(annotation.filename, xml.stem, images), annotation.labels)
+        Entry(where, _image(annotation.filename, xml.stem, images), _present(annotation, difficult=difficult))
         for (where, xml), annotation in zip(listed, annotations, strict=True)
     ]
     without = sum(not annotation.labels for annotation in annotations)
     if without == len(annotations):
         raise DataError(f"{source}: no XML has an object")
-    difficult = sum(annotation.difficult for annotation in annotations)
-    counts = {"images without objects, which have no labels": without, "difficult objects, present": difficult}
+    counts = {
+        "images without objects, which have no labels": without,
+        f"difficult objects, {'present' if difficult else 'left out'}": sum(sum(a.is_difficult) for a in annotations),
+    }
     notes = tuple(f"{what}: {count:,}" for what, count in counts.items() if count)
     return collect(entries, str(source), notes=notes)
+
+
+def _present(annotation: _Annotation, *, difficult: bool) -> tuple[str, ...]:
+    pairs = zip(annotation.labels, annotation.is_difficult, strict=True)
+    return tuple(label for label, is_difficult in pairs if difficult or not is_difficult)
 
 
 def _image(filename: str, stem: str, images: _Images) -> str:
@@ -155,5 +165,5 @@ def _parse(xml: Path) -> _Annotation:
     labels = tuple(item.findtext("name", "").strip() for item in objects)
     if not all(labels):
         raise DataError(f"{xml}: object {labels.index('') + 1} of {len(labels)} has no <name>")
-    difficult = sum(item.findtext("difficult", "0").strip() == "1" for item in objects)
-    return _Annotation(top.findtext("filename", "").strip().replace("\\", "/"), labels, difficult)
+    is_difficult = tuple(item.findtext("difficult", "0").strip() == "1" for item in objects)
+    return _Annotation(top.findtext("filename", "").strip().replace("\\", "/"), labels, is_difficult)

@@ -1,6 +1,6 @@
 """Compared methods that learn contexts, from the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from yacs.config import CfgNode
 
@@ -10,10 +10,13 @@ from loss.build import build_loss, build_summed_asl
 from model.build_parts import build_context, frozen_text, frozen_trunk, recipe_of
 from model.compared.coop import CoOp
 from model.compared.dual_coop import DualCoOp
+from model.compared.dual_coop_partial import PartialDualCoOp
+from model.method import ModelError
 
-__all__ = ["build_coop", "build_dual_coop"]
+__all__ = ["build_coop", "build_dual_coop", "build_dual_coop_partial"]
 
 DUAL_COOP_SMALLEST = 1e-6  # probability at which the logarithms of DualCoOp's loss end
+PARTIAL_SMALLEST = 1e-8  # and those of the modified one
 
 
 def build_coop(
@@ -48,4 +51,36 @@ def build_dual_coop(
         loss=build_summed_asl(cfg, smallest=DUAL_COOP_SMALLEST),
         loss_weight=cfg.MODEL.LOSS_WEIGHT,
         recipe=recipe_of(cfg),
+    )
+
+
+def build_dual_coop_partial(
+    cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, labels: Sequence[str] = ()
+) -> PartialDualCoOp:
+    """DualCoOp with contexts of each of the `labels`' own, all of them seen; see `model.build.build_method`.
+
+    Raises:
+        ModelError: if no labels are known, or some are unseen.
+    """
+    if not labels:
+        raise ModelError("MODEL.METHOD dualcoop-partial has contexts of each label's own, and no labels are known here")
+    if 0 < seen < len(labels):
+        raise ModelError(
+            f"MODEL.METHOD dualcoop-partial learns contexts of each label's own, and {len(labels) - seen} of "
+            f"{len(labels)} labels are unseen, {labels[seen]!r} among them: take MODEL.METHOD dualcoop, whose contexts "
+            "all labels share, or set DATASETS.CHOOSE none"
+        )
+    text = frozen_text(cfg, towers, texts)
+    return PartialDualCoOp(
+        trunk=frozen_trunk(cfg, towers),
+        text=text,
+        labels=labels,
+        positive=build_context(cfg, text, words=cfg.MODEL.CONTEXT.WORDS, labels=len(labels)),
+        negative=build_context(cfg, text, labels=len(labels)),
+        sharpness=cfg.MODEL.DUALCOOP.SHARPNESS if cfg.MODEL.DUALCOOP.POOLING == "reweight" else None,
+        scale=cfg.MODEL.DUALCOOP.SCALE,
+        loss=build_summed_asl(cfg, smallest=PARTIAL_SMALLEST),
+        loss_weight=cfg.MODEL.LOSS_WEIGHT,
+        lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
     )

@@ -49,6 +49,7 @@ class CoOp(Method):
 
     title = "CoOp"
     frozen = ("trunk", "text")
+    takes_unknown = True  # no part of the loss
 
     def __init__(
         self, *, trunk: Trunk, text: TextEncoder, context: Context, scale: float,

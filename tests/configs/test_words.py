@@ -8,6 +8,7 @@ CASES = [
     ("WANDB", "true", True), ("WANDB", "True", True), ("WANDB", "on", True), ("MODEL.USE_EMA", "false", False),
     ("MODEL.USE_EMA", "No", False), ("SOLVER.BASE_LR", "1", 1.0), ("SOLVER.BASE_LR", "1e-3", 1e-3),
     ("MODEL.TEMPERATURE", "auto", 0.0), ("MODEL.TEMPERATURE", "0", 0.0), ("MODEL.TEMPERATURE", "2e-3", 2e-3),
+    ("DATASETS.KNOWN", "single", 0.0), ("DATASETS.KNOWN", "0.1", 0.1), ("DATASETS.KNOWN", "1", 1.0),
     ("MODEL.SAA_LAYER", "all", ("all",)), ("MODEL.SAA_LAYER", "none", ("none",)),
     ("MODEL.SAA_LAYER", "first 9", ("first", 9)), ("MODEL.DEPTH_VISION", "last 3", ("last", 3)),
     ("MODEL.DEPTH_TEXT", "Last  12", ("last", 12)), ("MODEL.DEPTH_TEXT", "(9, 10)", (9, 10)),

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from datasets import compose as compose_module
 from datasets.choice import LabelChoice
 from datasets.compose import compose, cut, fingerprint
 from datasets.records import DataError, Records
@@ -276,6 +277,14 @@ def test_a_fingerprint_tells_what_is_not_known():
     records = Records(("a",), (("x",),), ("x", "y"), "f")
     assert fingerprint(records) != fingerprint(records._replace(unknown=(("y",),)))
     assert fingerprint(records) != fingerprint(records, ("x",))
+
+
+def test_a_fingerprint_is_that_of_the_whole_text_however_much_of_it_is_read_at_once(many, monkeypatch):
+    parts = [list(many.images), many.labels, ["x"]]
+    expected = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    for at_once in (1, 7, 100, 4096):
+        monkeypatch.setattr(compose_module, "AT_ONCE", at_once)
+        assert fingerprint(many, ["x"]) == expected
 
 
 def test_a_fingerprint_is_that_of_the_names_below_the_folder_that_all_have_in_common():

@@ -87,6 +87,8 @@ def test_average_precision_equals_a_walk_down_the_ranking(request, kind, targets
     np.testing.assert_allclose(metrics.per_class["AP"], expected, rtol=1e-12)
     np.testing.assert_allclose(metrics.summary["mAP"], np.nansum(expected) / CLASSES, rtol=1e-12)
     np.testing.assert_allclose(metrics.summary["mAP_present"], np.nanmean(expected), rtol=1e-12)
+    interpolated = metrics.per_class["AP_interpolated"]
+    np.testing.assert_allclose(metrics.summary["mAP_interpolated"], np.nansum(interpolated) / CLASSES, rtol=1e-12)
 
 
 def test_average_precision_equals_scikit_learn_where_no_scores_are_equal(distinct, targets):
@@ -168,6 +170,7 @@ def test_a_class_without_positives_counts_0_in_map_and_is_left_out_of_map_presen
     metrics = measure(scores, targets)
     assert metrics.summary["mAP"] == 50
     assert metrics.summary["mAP_present"] == 100
+    assert metrics.summary["mAP_interpolated"] == 50
     assert np.isnan(metrics.per_class["AP"]).tolist() == [False, True]
 
 
@@ -191,7 +194,7 @@ def test_without_any_positive_every_rate_is_0(distinct, targets):
 def test_the_summary_has_these_names_in_this_order(distinct, targets):
     top = ["P@3", "R@3", "F1@3", "P@5", "R@5", "F1@5", "CP@3", "CR@3", "CF1@3", "CP@5", "CR@5", "CF1@5"]
     plain, thresholded = measure(distinct, targets).summary, measure(distinct, targets, threshold=0.0).summary
-    assert list(plain) == [*top, "mAP", "mAP_present"]
+    assert list(plain) == [*top, "mAP", "mAP_present", "mAP_interpolated"]
     assert list(thresholded) == [*plain, "OP", "OR", "OF1", "CP", "CR", "CF1"]
     assert {type(value) for value in thresholded.values()} == {float}
 

@@ -26,6 +26,8 @@ from clip.weights import read_weights
 from configs import load_config
 from datasets.annotations import read_records
 from datasets.benchmarks import matlab, nus_role
+from datasets.benchmarks.missing import indices
+from datasets.benchmarks.missing.nus import load_table
 from datasets.formats.text import parse_json, read_text
 from datasets.images import open_image, open_truncated
 from datasets.labels import read_labels
@@ -184,7 +186,13 @@ READERS = {
     "a pack": ("pack.json", packed, open_pack),
     "the names of a pack": ("part-00000.json", packed, open_pack),
     "the pixels of a pack": ("part-00000.pixels", packed, open_pack),
-    "a NumPy array": ("a.npy", lambda path: np.save(path, np.array(["a.jpg"])), nus_role._load),
+    "a NumPy array": ("a.npy", lambda path: np.save(path, np.array(["a.jpg"])), nus_role.load_names),
+    "an array of labels": ("a.npy", lambda path: np.save(path, np.eye(3)), lambda path: load_table(path, 3)),
+    "a list of SPLC": (
+        "a.txt",
+        lambda path: path.write_text("a.jpg,2\nb.jpg,0 1\n"),
+        lambda p: indices.read(p, "abc", ""),
+    ),
 }
 
 

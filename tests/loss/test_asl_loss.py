@@ -129,3 +129,21 @@ def test_half_precision_logits_are_computed_in_float32(loss, scale):
     found = loss(logits.half(), targets, gamma_neg=2.0, gamma_pos=0.0, clip=0.0)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.item(), scale * expected(logits.half().float(), targets, 2.0, 0.0, 0.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("gamma_neg", "gamma_pos", "clip"), SETTINGS)
+@pytest.mark.parametrize("loss", [asl_loss, plain_asl_loss])
+def test_labels_that_are_not_known_are_as_if_they_were_not_there(loss, gamma_neg, gamma_pos, clip):
+    logits, targets = drawn()
+    known = torch.rand(4, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    logits.requires_grad_()
+    settings = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
+    found = loss(logits, targets.masked_fill(~known, -1), **settings)
+    found.backward()
+    torch.testing.assert_close(found, loss(logits[known], targets[known], **settings))
+    assert (logits.grad[~known] == 0).all()
+
+
+@pytest.mark.parametrize("loss", [asl_loss, plain_asl_loss])
+def test_of_nothing_known_the_loss_is_zero(loss):
+    assert loss(drawn()[0], torch.full((4, 7), -1), gamma_neg=2.0, gamma_pos=0.0, clip=0.05).item() == 0

@@ -94,3 +94,55 @@ def test_without_the_batch_images_without_labels_do_not_count():
 def test_of_one_image_both_losses_are_the_same():
     logits, targets = drawn(rows=1)
     torch.testing.assert_close(mmc_image_loss(logits, targets), mmc_loss(logits, targets))
+
+
+def thinned(rows=4, columns=7):
+    """As `drawn`, with half of the targets not known."""
+    logits, targets = drawn(rows, columns)
+    unknown = torch.rand(targets.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    return logits, targets.masked_fill(unknown, -1)
+
+
+def test_labels_that_are_not_known_are_no_part_of_the_denominator():
+    logits, targets = thinned()
+    p, known = logits.double().numpy(), targets.numpy() >= 0
+    total = np.exp(p[known]).sum()
+    by_hand = -np.mean(
+        [np.log(np.exp(p[b, j]) / total) for b, j in zip(*np.nonzero(targets.numpy() == 1), strict=True)]
+    )
+    assert mmc_loss(logits, targets).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_without_the_batch_labels_that_are_not_known_are_no_part_of_their_image():
+    logits, targets = thinned()
+    known = [(p[y >= 0], y[y >= 0]) for p, y in zip(logits, targets, strict=True)]
+    alone = [mmc_image_loss(p[None], y[None]) for p, y in known if (y == 1).any()]
+    torch.testing.assert_close(mmc_image_loss(logits, targets), torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize("loss", [mmc_loss, mmc_image_loss])
+def test_no_gradient_reaches_labels_that_are_not_known(loss):
+    logits, targets = thinned()
+    targets[2] = -1
+    logits.requires_grad_()
+    loss(logits, targets).backward()
+    assert (logits.grad[targets < 0] == 0).all()
+    assert (logits.grad[targets == 1] < 0).all()
+    assert (logits.grad[targets == 0] >= 0).all()
+
+
+@pytest.mark.parametrize("loss", [mmc_loss, mmc_image_loss])
+def test_of_nothing_known_the_loss_is_zero(loss):
+    logits = drawn()[0].requires_grad_()
+    value = loss(logits, torch.full((4, 7), -1))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 7))
+
+
+def test_of_known_positives_alone_all_that_is_left_to_learn_is_that_they_are_equal():
+    logits, targets = drawn()
+    targets[targets == 0] = -1
+    equal = torch.where(targets == 1, 3.0, logits).requires_grad_()
+    mmc_loss(equal, targets).backward()
+    torch.testing.assert_close(equal.grad, torch.zeros(4, 7))

@@ -7,7 +7,8 @@ import torch
 from loss.asl_loss import asl_loss
 from loss.summed_asl_loss import summed_asl_loss
 
-ML_DECODER = np.load(Path(__file__).parents[1] / "data" / "release_ml_decoder.npz")
+DATA = Path(__file__).parents[1] / "data"
+ML_DECODER, FORK = np.load(DATA / "release_ml_decoder.npz"), np.load(DATA / "release_trm_parts.npz")
 OFFICIAL = {"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05, "smallest": 1e-8}
 
 
@@ -33,6 +34,18 @@ def test_loss_and_gradients_are_those_of_ml_decoders_code(inputs, loss, gradient
     found.backward()
     assert found.item() == pytest.approx(ML_DECODER[loss].item(), rel=1e-6)
     expected = ML_DECODER[gradient]
+    assert np.linalg.norm(logits.grad.numpy() - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("case", "settings"), [("fork", (2.0, 1.0, 0.05)), ("bce", (0.0, 0.0, 0.0))])
+def test_over_the_images_it_is_that_of_dual_coop_modified_for_missing_labels_and_cross_entropy(case, settings):
+    logits, given = torch.from_numpy(FORK["asl/logits"]).requires_grad_(), FORK["asl/target"]
+    targets = torch.from_numpy(np.select([given == 1, given == -1], [1, 0], -1))
+    gammas = dict(zip(("gamma_neg", "gamma_pos", "clip"), settings, strict=True))
+    found = summed_asl_loss(logits, targets, smallest=1e-8, **gammas) / len(logits)
+    found.backward()
+    assert found.item() == pytest.approx(FORK[f"asl/{case}/loss"].item(), rel=1e-6)
+    expected = FORK[f"asl/{case}/grad"]
     assert np.linalg.norm(logits.grad.numpy() - expected) <= 1e-6 * np.linalg.norm(expected)
 
 

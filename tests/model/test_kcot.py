@@ -113,6 +113,16 @@ def test_plan_favours_the_regions_that_the_teacher_names():
     assert plan[2, 0] < plan[0, 0]
 
 
+def test_of_labels_that_are_not_known_the_teacher_is_silent():
+    s, q = similarities(), torch.rand(2, 6, 4).softmax(1)
+    targets = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 0]])
+    unknown = torch.tensor([[1, 0, -1, -1], [-1, 1, 0, -1]])
+    known_parts_alone = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0]])
+    plan = kcot()(s, q, unknown).plan
+    assert torch.equal(plan, kcot()(s, q, known_parts_alone).plan)
+    assert not torch.allclose(plan, kcot()(s, q, targets).plan)
+
+
 def test_no_gradient_flows_through_the_matching():
     s, q = similarities().requires_grad_(), torch.rand(2, 6, 4, requires_grad=True).softmax(1)
     match = kcot()(s, q, torch.ones(2, 4))

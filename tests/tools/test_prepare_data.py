@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import load_config
+from datasets import build_splits
 from datasets.annotations import read_records
 from datasets.benchmarks import multiscene
 from datasets.benchmarks.coco import SEEN, UNSEEN
@@ -94,6 +95,26 @@ def test_without_the_authors_list_the_summary_says_that_the_test_images_are_othe
     assert "are NOT known to be those of the paper" in said
     assert "test_65_filtered.json" in said
     assert read_records("records/test.json", str(root)).origin["seed"] == 4
+
+
+def test_lists_of_a_protocol_of_missing_labels_go_to_a_folder_of_their_own_and_train(run, root):
+    code, said, _ = run("coco", "--root", root, "--protocol", "largeloss")
+    assert code == 0
+    assert "images, labels and what is known of them are NOT known to be those of the protocol" in said
+    folder = root / "records" / "largeloss"
+    assert sorted(path.name for path in folder.iterdir()) == ["test.json", "train.json", "val.json"]
+    command = next(line for line in said.splitlines() if "train.py" in line).split()
+    cfg = load_config(CONFIGS.parent / command[3], [*command[4:], "DATASETS.IMAGE_DIR", str(root)])
+    assert cfg.DATASETS.NAMES == "COCO_LARGELOSS"
+    splits = build_splits(cfg)
+    assert len(splits.train.images) + len(splits.val.images) == 5  # the annotated ones
+    assert not splits.vocabulary.unseen
+    assert all(len(row) == 1 for row in splits.train.labels)
+
+
+def test_a_benchmark_says_which_protocols_it_has(run, root):
+    with pytest.raises(SystemExit):
+        run("voc2007", "--root", root, "--protocol", "splc")
 
 
 def test_the_authors_lists_may_lie_elsewhere(run, root, tmp_path):

@@ -41,7 +41,7 @@ def differing(values: CfgNode | Mapping[str, Any]) -> dict[str, Any]:
 
     Weights of CLIP count by the name of their file. Of other paths that begin at the root of a machine stand the last
     part and a digest of the whole. Where images lie counts for own data only; of a method that is not trained, nothing
-    of SOLVER does.
+    of SOLVER does, nor what training is told of labels.
 
     Args:
         values: a configuration, or its values by their whole keys.
@@ -49,7 +49,7 @@ def differing(values: CfgNode | Mapping[str, Any]) -> dict[str, Any]:
     values = flat(values) if isinstance(values, CfgNode) else values
     skipped = NO_MATTER
     if values.get("MODEL.METHOD") in UNTRAINED:
-        skipped += ("SOLVER.",)
+        skipped += ("SOLVER.", "DATASETS.KNOWN")
     if tables.labels(str(values.get("DATASETS.NAMES"))) is not None:
         skipped += PLACES
     found = {key: _plain(value) for key, value in sorted(values.items()) if not key.startswith(skipped)}

@@ -13,8 +13,8 @@ import math
 import statistics
 from typing import NamedTuple
 
-from tools.reproduction.report import ORDERED, BySeed, Line, Report, table_row
-from tools.reproduction.tables import PROTOCOLS, Ordering
+from tools.reproduction.report import BySeed, Line, Report, table_row
+from tools.reproduction.tables import Ordering
 
 __all__ = ["Verdict", "findings", "judge", "statements"]
 
@@ -34,11 +34,14 @@ class Verdict(NamedTuple):
 
 
 def statements(made: Report) -> str:
-    """What the paper says of F1@3, pair by pair and protocol by protocol, as a table; "" where it says nothing."""
+    """What the paper says, pair by pair and protocol by protocol or level by level, as a table; "" where nothing."""
     orderings = made.planned.table.orderings
     rows = {pair: table_row([" over ".join(_named(made, name) for name in pair), *_verdicts(made, pair)])
             for ordering in orderings for pair in ordering.pairs}  # fmt: skip
-    return "\n".join([table_row(["the paper", *PROTOCOLS]), "| --- | --- | --- |", *rows.values()]) if rows else ""
+    asked = made.planned.table.asked
+    return (
+        "\n".join([table_row(["the paper", *asked]), f"|{' --- |' * (1 + len(asked))}", *rows.values()]) if rows else ""
+    )
 
 
 def findings(made: Report) -> list[str]:
@@ -50,7 +53,8 @@ def findings(made: Report) -> list[str]:
                for line, row in zip(made.lines, made.planned.rows, strict=True)}  # fmt: skip
     for line in made.lines:
         if missing[line.name] and line.outcomes:
-            said.append(f"{line.name}: {missing[line.name]} of the seeds are missing.")
+            what = "runs" if made.planned.table.levels else "seeds"
+            said.append(f"{line.name}: {missing[line.name]} of the {what} are missing.")
     if absent := [line.name for line in made.lines if missing[line.name] and not line.outcomes]:
         said.append(f"Not run yet: {', '.join(absent)}.")
     if made.machine:
@@ -99,7 +103,7 @@ def _ordering(made: Report, ordering: Ordering) -> str:
 def _verdicts(made: Report, pair: tuple[str, str]) -> list[str]:
     """A cell for each protocol, "" where the paper says nothing."""
     cells = []
-    for protocol in PROTOCOLS:
+    for protocol in made.planned.table.asked:
         said = any(pair in one.pairs and protocol in one.protocols for one in made.planned.table.orderings)
         verdict = _compared(made, pair, protocol) if said else None
         if verdict is None:
@@ -112,7 +116,7 @@ def _verdicts(made: Report, pair: tuple[str, str]) -> list[str]:
 
 def _compared(made: Report, pair: tuple[str, str], protocol: str) -> Verdict | None:
     better, worse = (_line(made, name) for name in pair)
-    column = f"{protocol} {ORDERED}"
+    column = made.column(protocol)
     if better is None or worse is None or better is worse:
         return None
     return judge(better.values[column], worse.values[column])

@@ -59,6 +59,10 @@ class Outcome(NamedTuple):
         rows = self.content["results"][self.method(weights)]
         return {f"{protocol} {metric}": row[metric] for protocol, row in rows.items() for metric in METRICS}
 
+    def overall(self, weights: str, metric: str) -> float:
+        """A metric of all labels (GZSL)."""
+        return self.content["results"][self.method(weights)]["GZSL"][metric]
+
 
 def read(path: Path) -> Outcome | None:
     """The outcome in a file; None where it holds something else.

@@ -43,7 +43,10 @@ def reports_of(page: Path) -> dict[Benchmark, list[Report]]:
         there = {identity: one for identity, one in outcomes.items() if one.benchmark == benchmark}
         seeds = sorted({one.content["seed"] for one in there.values()} - {None}) or [1]
         here = benchmark._replace(files=tuple(str(ROOT / file) for file in benchmark.files))
-        planned = plan(tables.NAMES, here, seeds)
+        # Tables with levels have many runs to look for.
+        thinned = any("DATASETS.KNOWN" in one.content["config"] for one in there.values())
+        names = [name for name in tables.NAMES if thinned or not tables.has_levels(name)]
+        planned = plan(names, here, seeds)
         all_tables = [report(table, planned.dataset, there, speeds=measured)
                       for table in planned.tables]  # fmt: skip
         made[benchmark] = [one for one in all_tables if sum(bool(line.outcomes) for line in one.lines) > 1]
@@ -103,11 +106,13 @@ def _section(benchmark: Benchmark, made: Report, notes: Path) -> Iterator[str]:
     yield markdown(made)
     if note.is_file():
         yield note.read_text(encoding="utf-8").strip()
-    if is_aside:
+    if is_aside and not table.orderings:
         return
     yield statements(made)
     if said := findings(made):
         yield "\n".join(f"* {line}" for line in said)
+    if is_aside:
+        return
     yield f"![{table.paper}, F1@3]({(FIGURES / _stem(benchmark, made)).as_posix()}.png)"
     if any(outcome.content["curve"]["loss"] for line in made.lines for outcome in line.outcomes):
         yield f"![{table.paper}, trainings]({(FIGURES / _stem(benchmark, made)).as_posix()}-training.png)"

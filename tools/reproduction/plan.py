@@ -13,7 +13,7 @@ from model import UNTRAINED
 from tools.compare import SEED
 from tools.reproduction import tables
 from tools.reproduction.identity import NO_MATTER, PLACES, differing, digest, recipe, without_place
-from tools.reproduction.tables import Row, Spec, Table
+from tools.reproduction.tables import Level, Row, Spec, Table
 
 __all__ = ["Benchmark", "Job", "Plan", "PlannedRow", "PlannedTable", "plan"]
 
@@ -54,6 +54,7 @@ class Job(NamedTuple):
     recipe: str  # the same for all seeds
     after: "Job | None"  # whose trained weights it begins with
     benchmark: Benchmark
+    level: str = ""  # of its table, where that has some
 
     @property
     def title(self) -> str:
@@ -135,7 +136,8 @@ class _Planner:
 
     def table(self, name: str) -> PlannedTable:
         made = tables.table(name, self.depths)
-        return PlannedTable(made, tuple(self.row(row) for row in made.rows), self.ram)
+        planned = self.at_levels if made.levels else self.row
+        return PlannedTable(made, tuple(planned(row, made.levels) for row in made.rows), self.ram)
 
     def depths(self) -> int:
         towers = sizes(self.base.MODEL.BACKBONE)
@@ -145,7 +147,13 @@ class _Planner:
             )
         return min(towers.vision_blocks, towers.text_blocks)
 
-    def row(self, row: Row) -> PlannedRow:
+    def at_levels(self, row: Row, levels: Sequence[Level]) -> PlannedRow:
+        """A row at every level, and there with every seed."""
+        by_level = {level.name: self.row(Row(row.name, level.at(row.run))).jobs for level in levels}
+        jobs = (job._replace(level=name) for name, found in by_level.items() for job in found)
+        return PlannedRow(row, tuple(jobs))
+
+    def row(self, row: Row, _: Sequence[Level] = ()) -> PlannedRow:
         note, more = self.limits(row.run) if row.run.needs_regions else ("", ())
         if more is None:
             return PlannedRow(row, (), note)

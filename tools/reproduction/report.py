@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from errors import UserError
 from tools.reproduction.outcomes import METRICS, Outcome
-from tools.reproduction.plan import PlannedRow, PlannedTable
+from tools.reproduction.plan import Job, PlannedRow, PlannedTable
 from tools.reproduction.speed import Speed
-from tools.reproduction.tables import PROTOCOLS, paper_numbers
+from tools.reproduction.tables import MEAN, PROTOCOLS, Table, paper_numbers
 
 __all__ = [
     "COLUMNS", "ORDERED", "BySeed", "Line", "Report", "ReportError", "cell", "markdown", "report", "table_row"
@@ -18,7 +18,8 @@ __all__ = [
 
 COLUMNS = tuple(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in METRICS)
 ORDERED = "F1@3"  # what the paper's orderings are of
-WITHOUT_NUMBERS = ("NUS_ZS", "COCO_ZS")  # whose numbers stand beside a benchmark that the paper does not have
+# Whose numbers stand beside a benchmark that the paper does not have.
+WITHOUT_NUMBERS = ("NUS_ZS", "COCO_ZS", "COCO_PARTIAL", "VOC2007_PARTIAL")
 NO_SPEEDS: Mapping[str, Speed] = MappingProxyType({})
 
 BySeed = Mapping[int | None, float]  # None: of no seed
@@ -64,6 +65,10 @@ class Report(NamedTuple):
         """Whether nothing has been run for it."""
         return not any(line.outcomes for line in self.lines)
 
+    def column(self, asked: str) -> str:
+        """The column that an ordering of a protocol, or of a level, is judged by."""
+        return asked if self.planned.table.levels else f"{asked} {ORDERED}"
+
 
 def report(
     planned: PlannedTable, dataset: str, outcomes: Mapping[str, Outcome], *, weights: str = "ema",
@@ -82,16 +87,17 @@ def report(
         ReportError: if results are of other images, labels or CLIP than others in the table, or speeds of two machines.
     """
     paper, measured = paper_numbers(planned.table.name), planned.table.measured
+    columns = planned.table.asked if planned.table.levels else COLUMNS
     benchmarks = (dataset,) if any(name == dataset for name, _ in paper) else WITHOUT_NUMBERS
     shown = {f"{name.partition('_')[0]} {column}": paper[name, column]
-             for name in benchmarks for column in (*COLUMNS, *measured) if (name, column) in paper}  # fmt: skip
+             for name in benchmarks for column in (*columns, *measured) if (name, column) in paper}  # fmt: skip
     speeds = speeds if measured else NO_SPEEDS
-    lines = tuple(_line(row, outcomes, weights, speeds, measured, shown) for row in planned.rows)
+    lines = tuple(_line(row, outcomes, weights, speeds, planned.table, shown) for row in planned.rows)
     _require_comparable([outcome for line in lines for outcome in line.outcomes])
     machines = {speeds[line.recipe].machine for line in lines if line.recipe in speeds}
     if len(machines) > 1:
         raise ReportError(f"speeds of one table were measured on {'; '.join(sorted(machines))}: remove those of one")
-    return Report(planned, lines, (*COLUMNS, *measured), tuple(shown), "".join(machines))
+    return Report(planned, lines, (*columns, *measured), tuple(shown), "".join(machines))
 
 
 def markdown(made: Report) -> str:
@@ -121,20 +127,40 @@ def table_row(cells: Sequence[str]) -> str:
 
 
 def _line(
-    row: PlannedRow, outcomes: Mapping[str, Outcome], weights: str, speeds: Mapping[str, Speed],
-    measured: Sequence[str], paper: Mapping[str, Mapping[str, float]],
+    row: PlannedRow, outcomes: Mapping[str, Outcome], weights: str, speeds: Mapping[str, Speed], table: Table,
+    paper: Mapping[str, Mapping[str, float]],
 ) -> Line:  # fmt: skip
-    there = {job.seed: outcomes[job.identity] for job in row.jobs if job.identity in outcomes}
-    found = {seed: outcome.values(weights) for seed, outcome in there.items()}
-    values: dict[str, BySeed] = {
+    there = [(job, outcomes[job.identity]) for job in row.jobs if job.identity in outcomes]
+    values = _at_levels(there, weights, table) if table.levels else _of_protocols(there, weights)
+    recipe = row.jobs[0].recipe if row.jobs else ""
+    repeated = speeds[recipe].values if recipe in speeds else {}
+    values |= {column: dict(enumerate(repeated.get(column, ()))) for column in table.measured}
+    beside = {column: numbers[row.name] for column, numbers in paper.items() if row.name in numbers}
+    return Line(row.name, values, beside, row.note, recipe, tuple(outcome for _, outcome in there))
+
+
+def _of_protocols(there: Sequence[tuple[Job, Outcome]], weights: str) -> dict[str, BySeed]:
+    """Metrics of both protocols."""
+    found = {job.seed: outcome.values(weights) for job, outcome in there}
+    return {
         column: {seed: by_column[column] for seed, by_column in found.items() if column in by_column}
         for column in COLUMNS
     }
-    recipe = row.jobs[0].recipe if row.jobs else ""
-    repeated = speeds[recipe].values if recipe in speeds else {}
-    values |= {column: dict(enumerate(repeated.get(column, ()))) for column in measured}
-    beside = {column: numbers[row.name] for column, numbers in paper.items() if row.name in numbers}
-    return Line(row.name, values, beside, row.note, recipe, tuple(there.values()))
+
+
+def _at_levels(there: Sequence[tuple[Job, Outcome]], weights: str, table: Table) -> dict[str, BySeed]:
+    """The metric of each level, and for seeds that have all of the averaged ones their mean."""
+    values: dict[str, BySeed] = {
+        level.name: {job.seed: one.overall(weights, level.metric) for job, one in there if job.level == level.name}
+        for level in table.levels
+    }
+    if table.averaged:
+        averaged = [values[name] for name in table.averaged]
+        seeds = set.intersection(*(set(by_seed) for by_seed in averaged))
+        values[MEAN] = {
+            seed: statistics.mean(by_seed[seed] for by_seed in averaged) for seed in sorted(seeds, key=str)
+        }  # fmt: skip
+    return values
 
 
 def _best(lines: Sequence[Line], column: str) -> set[str]:

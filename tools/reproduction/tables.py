@@ -14,8 +14,8 @@ import yaml
 from errors import UserError
 
 __all__ = [
-    "METHODS", "NAMES", "PROTOCOLS", "Ordering", "Row", "Spec", "Table", "TableError", "is_aside", "labels",
-    "paper_numbers", "runs", "table", "wanted",
+    "MEAN", "METHODS", "NAMES", "PROTOCOLS", "Level", "Ordering", "Row", "Spec", "Table", "TableError", "has_levels",
+    "is_aside", "labels", "paper_numbers", "runs", "table", "wanted",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).resolve().parent
@@ -24,6 +24,7 @@ PROTOCOLS = ("ZSL", "GZSL")
 ALIASES = {number: "comparison" for number in "1234"}  # the benchmark decides which of them it is
 DEPTHS = "depths"
 TWELVE = (3, 6, 9, 12)  # last blocks of a tower of twelve
+MEAN = "mean"  # the column of the mean over levels
 
 
 class TableError(UserError, ValueError):
@@ -38,6 +39,7 @@ class Spec(NamedTuple):
     settings: tuple[tuple[str, str], ...] = ()  # keys and values
     after: str = ""  # the run whose trained weights it begins with
     needs_regions: bool = False  # one for each label
+    at: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # further keys and values by level
 
     @property
     def overrides(self) -> list[str]:
@@ -59,11 +61,25 @@ class Row(NamedTuple):
     run: Spec
 
 
+class Level(NamedTuple):
+    """A column of a table whose rows are run at several: under other conditions, such as fewer known labels."""
+
+    name: str
+    settings: tuple[tuple[str, str], ...]  # keys and values
+    metric: str  # of all labels (GZSL)
+
+    def at(self, spec: Spec) -> Spec:
+        """A run at this level; keys of the run count more, and most its own for this level."""
+        slug = "".join(letter for letter in self.name if letter.isalnum())
+        settings = (*self.settings, *spec.settings, *dict(spec.at).get(self.name, ()))
+        return spec._replace(name=f"{spec.name}-{slug}", settings=settings)
+
+
 class Ordering(NamedTuple):
-    """What the paper says of F1@3: each of a group is better than each of the next."""
+    """What the paper says of F1@3, or of a level: each of a group is better than each of the next."""
 
     groups: tuple[tuple[str, ...], ...]  # rows, the best first
-    protocols: tuple[str, ...]
+    protocols: tuple[str, ...]  # or levels
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -81,6 +97,14 @@ class Table(NamedTuple):
     orderings: tuple[Ordering, ...]
     measured: tuple[str, ...]
     is_sweep: bool
+    levels: tuple[Level, ...] = ()  # none: rows are run once and have both protocols
+    averaged: tuple[str, ...] = ()  # levels that the column of means is of
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What orderings are of: protocols, or levels and their mean."""
+        names = tuple(level.name for level in self.levels)
+        return (*names, *([MEAN] if self.averaged else [])) if names else PROTOCOLS
 
 
 @cache
@@ -94,6 +118,11 @@ NAMES: tuple[str, ...] = tuple(_data("tables.yml")["tables"])
 def is_aside(name: str) -> bool:
     """Whether a table is none of the paper's, and so not among "all" and without figures."""
     return bool(_data("tables.yml")["tables"][name].get("aside"))
+
+
+def has_levels(name: str) -> bool:
+    """Whether the rows of a table are run at several levels."""
+    return "levels" in _data("tables.yml")["tables"][name]
 
 
 def wanted(words: Sequence[str]) -> list[str]:
@@ -129,14 +158,17 @@ def table(name: str, depths: Callable[[], int]) -> Table:
     rows = tuple(Row(row, runs()[run]) for row, run in entry["rows"].items()) if "rows" in entry else ()
     if sweep := entry.get("sweep"):
         rows = tuple(_swept(sweep, value) for value in _values(sweep["values"], depths))
-    orderings = tuple(
+    made = Table(
+        name, entry["title"], entry["paper"], rows, (), tuple(entry.get("measured", ())), bool(sweep),
+        tuple(_level(level) for level in entry.get("levels", ())), tuple(entry.get("averaged", ())),
+    )  # fmt: skip
+    return made._replace(orderings=tuple(
         Ordering(
             tuple((group,) if isinstance(group, str) else tuple(group) for group in one["order"]),
-            tuple(one.get("protocols", PROTOCOLS)),
+            tuple(one.get("protocols", made.asked)),
         )
         for one in entry["orderings"]
-    )
-    return Table(name, entry["title"], entry["paper"], rows, orderings, tuple(entry.get("measured", ())), bool(sweep))
+    ))  # fmt: skip
 
 
 def labels(benchmark: str) -> tuple[int, int] | None:
@@ -160,8 +192,20 @@ def paper_numbers(name: str) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def _spec(name: str, entry: Mapping[str, Any]) -> Spec:
-    settings = tuple((key, str(value)) for key, value in entry.get("set", {}).items())
-    return Spec(name, entry.get("method", ""), settings, entry.get("after", ""), entry.get("needs") == "regions")
+    at = tuple((level, _settings(more)) for level, more in entry.get("at", {}).items())
+    return Spec(
+        name, entry.get("method", ""), _settings(entry.get("set", {})), entry.get("after", ""),
+        entry.get("needs") == "regions", at,
+    )  # fmt: skip
+
+
+def _settings(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(value)) for key, value in entry.items())
+
+
+def _level(name: str) -> Level:
+    entry = _data("tables.yml")["levels"][name]
+    return Level(name, _settings(entry["set"]), entry["metric"])
 
 
 def _swept(sweep: Mapping[str, Any], value: int) -> Row:

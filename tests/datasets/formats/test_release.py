@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.formats.release import checksum, dump, records_of
+from datasets.formats.release import checksum, dump, only_listed, records_of
 from datasets.records import DataError, Records
 
 RELEASE = Path(__file__).parents[3].parent / "shared" / "data" / "release_json"
@@ -24,7 +24,7 @@ def test_repeated_names_are_kept_once_in_order_of_first_mention():
 
 def test_images_and_classes_keep_the_order_of_the_file():
     records = records_of({"images": [["y.jpg", []], ["x.jpg", ["é"]]], "classes": ["é", "B"]}, PATH)
-    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {}, ())
+    assert records == (("y.jpg", "x.jpg"), ((), ("é",)), ("é", "B"), "a.json", (), {}, (), ())
 
 
 def test_an_image_listed_again_with_the_same_labels_is_kept_once_and_noted():
@@ -55,6 +55,8 @@ def test_keys_of_others_are_no_error():
         ({"images": []}, ['"classes": [labels]']),
         ([["x", ["a"]]], ['"images": [[path, [labels]], ...]']),
         ({"images": [], "classes": ["a"], "origin": "Rome"}, ['"origin"', "object"]),
+        ({"images": [], "classes": ["a"], "unlisted": -1}, ["\"unlisted\" is '-1'", "absent, unknown"]),
+        ({"images": [], "classes": ["a"], "unlisted": ["unknown"]}, ['"unlisted"']),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_that_names_the_entry(content, named):
@@ -119,7 +121,21 @@ def test_every_released_file_is_read_and_written_without_a_change():
         assert records_of(json.loads(dump(records)), file)[:3] == records[:3]
 
 
-def test_a_list_with_unknown_labels_cannot_be_written():
-    records = Records(("a.jpg",), (("x",),), ("x", "y"), "mine.csv", unknown=(("y",),))
-    with pytest.raises(DataError, match=r"mine\.csv: .* cannot say that a label is unknown: write 0 for -1"):
+def test_what_is_not_listed_can_be_unknown():
+    content = {"images": [["x.jpg", ["b"]], ["y.jpg", []]], "classes": ["a", "b", "c"], "unlisted": "unknown"}
+    assert records_of(content, PATH).unknown == (("a", "c"), ("a", "b", "c"))
+    assert records_of({**content, "unlisted": "absent"}, PATH).unknown == ()
+
+
+def test_a_list_of_single_labels_is_written_and_read_back():
+    records = only_listed(RECORDS)
+    again = records_of(json.loads(dump(records)), PATH)
+    assert again == records._replace(origin=again.origin)
+    assert checksum(records) != checksum(RECORDS)
+    assert again.origin["checksum"] == checksum(records)
+
+
+def test_a_list_with_absent_and_unknown_labels_of_an_image_cannot_be_written():
+    records = Records(("a.jpg",), (("x",),), ("x", "y", "z"), "mine.csv", unknown=(("y",),))
+    with pytest.raises(DataError, match=r"mine\.csv: .* cannot tell labels that are not known from absent ones"):
         dump(records)

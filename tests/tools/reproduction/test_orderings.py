@@ -139,3 +139,20 @@ def test_the_machine_of_measurements_is_said(made):
               for line in made("12", {"ram": 9.0}).lines}  # fmt: skip
     said = findings(made("12", {"ram": 9.0}, speeds=speeds))
     assert said[-1] == "Speed and memory: batches of random images on a processor, mean and deviation of repetitions."
+
+
+def test_orderings_of_a_table_with_levels_are_of_its_columns(planned, filled):
+    plan = planned("missing", seeds=(1, 2))
+    folder = filled(plan, lambda job: 40.0 + ("average" not in job.run))
+    one = report(plan.tables[0], plan.dataset, collect([folder]))
+    head, _, *rows = statements(one).splitlines()
+    row = next(
+        row for row in rows if row.startswith("| DualCoOp (modified) over DualCoOp (modified) without attention")
+    )
+    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["the paper", "10 %", "50 %", "90 %", "single", "mean"]
+    assert row.split("|")[-2].strip() == "holds: +1.00 ± 0.00"
+    assert row.split("|")[2:6] == ["  "] * 4
+    (folder / plan.tables[0].rows[1].jobs[0].file).unlink()
+    said = findings(report(plan.tables[0], plan.dataset, collect([folder])))
+    assert "DualCoOp (modified) > DualCoOp (modified) without attention: mean **holds**." in said
+    assert "RAM, unknown left out: 1 of the runs are missing." in said

@@ -103,3 +103,12 @@ def test_the_committed_page_is_what_the_command_makes(monkeypatch):
     assert COMMITTED.read_text() == page_text(COMMITTED)
     for link in re.findall(r"\]\((figures/[^)]+)\)", COMMITTED.read_text()):
         assert (COMMITTED.parent / link).is_file()
+
+
+def test_a_table_with_levels_is_shown_with_its_ordering_and_without_a_figure(planned, filled, tmp_path, monkeypatch):
+    monkeypatch.setattr(page.tables, "NAMES", ("5", "missing"))
+    filled(planned("missing", seeds=(1,)))
+    (section,) = (part for part in page_text(tmp_path / "results.md").split("### ") if part.startswith("Missing"))
+    assert "| 10 % | 50 % | 90 % | single | mean |" in section
+    assert "* DualCoOp (modified) > DualCoOp (modified) without attention: mean " in section
+    assert "![" not in section

@@ -105,3 +105,22 @@ def test_a_benchmark_is_told_without_what_belongs_to_a_machine(tmp_path):
     ).portable
     assert made == Benchmark(("configs/coco.yml", "mine.yml"), ("SOLVER.MAX_EPOCHS", "2"))
     assert made.title == "coco, mine, SOLVER.MAX_EPOCHS 2"
+
+
+def test_rows_of_a_table_with_levels_are_run_at_each_with_every_seed(planned):
+    plan = planned("missing", seeds=(1, 2))
+    ram = row(plan, "RAM, unknown left out")
+    assert [(job.level, job.seed) for job in ram.jobs] == [
+        (level, seed) for level in ("10 %", "50 %", "90 %", "single") for seed in (1, 2)
+    ]  # fmt: skip
+    assert [job.config["DATASETS.KNOWN"] for job in ram.jobs[::2]] == [0.1, 0.5, 0.9, 0.0]
+    assert ram.jobs[0].title == "ram-10, seed 1"
+    assert len({job.identity for job in ram.jobs}) == 8
+
+
+def test_what_is_not_trained_is_one_run_for_all_levels(planned):
+    plan = planned("missing", seeds=(1, 2))
+    clip = row(plan, "CLIP").jobs
+    assert [job.level for job in clip] == ["10 %", "50 %", "90 %", "single"]
+    assert len({job.identity for job in clip}) == 1
+    assert sum(job.seed is None for job in plan.jobs) == 1

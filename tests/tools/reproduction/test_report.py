@@ -105,3 +105,21 @@ def test_rows_with_more_seeds_than_the_others_are_named(planned, filled):
     outcomes = collect([folder])
     some = {key: one for key, one in outcomes.items() if one.content["run"] == "ram" or one.content["seed"] == 1}
     assert report(plan.tables[0], plan.dataset, some).spread == "One seed: no spread is known; RAM: 2 seeds."
+
+
+def test_a_table_with_levels_has_a_column_for_each_and_the_mean_of_seeds_that_have_all(planned, filled):
+    plan = planned("missing", seeds=(1, 2))
+    at = {"10": 50.0, "50": 60.0, "90": 70.0, "single": 40.0}
+    folder = filled(plan, lambda job: at[job.run.rpartition("-")[2]] + job.seed if job.seed else 45.0)
+    (absent,) = (job for job in plan.jobs if (job.run, job.seed) == ("dualcoop-partial-90", 2))
+    (folder / absent.file).unlink()
+    one = report(plan.tables[0], plan.dataset, collect([folder]))
+    assert one.columns == ("10 %", "50 %", "90 %", "single", "mean")
+    made = lines(one)
+    ram, partial = made["RAM, unknown left out"], made["DualCoOp (modified)"]
+    # Interpolated mAP is 1 more in these files, and that of a single positive is plain.
+    assert [ram[name].strip("*").partition(" ")[0] for name in one.columns] == ["52.5", "62.5", "72.5", "41.5", "62.5"]
+    assert (partial["10 %"], partial["90 %"], partial["mean"]) == ("**52.5 ± 0.71**", "72.0", "62.0")
+    assert made["CLIP"]["mean"] == "46.0"
+    assert partial["paper, COCO 10 %"] == "81.5"
+    assert made["DualCoOp (modified) without attention"]["paper, VOC2007 mean"] == "90.8"

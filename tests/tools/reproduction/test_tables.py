@@ -15,7 +15,8 @@ STATED = [one for one in ALL if one.orderings and one.name != "fig11"]  # the nu
 
 
 def values(one, benchmark, protocol):
-    return paper_numbers(one.name).get((benchmark, f"{protocol} F1@3"), {})
+    column = protocol if one.levels else f"{protocol} F1@3"
+    return paper_numbers(one.name).get((benchmark, column), {})
 
 
 @pytest.mark.parametrize("one", ALL, ids=NAMES)
@@ -48,7 +49,8 @@ def test_the_rows_of_orderings_are_there(one):
 @pytest.mark.parametrize("one", ALL, ids=NAMES)
 def test_every_row_can_be_configured(one):
     for row in one.rows:
-        load_config(["configs/shapes.yml", *row.run.files("shapes")], row.run.overrides)
+        for run in [level.at(row.run) for level in one.levels] or [row.run]:
+            load_config(["configs/shapes.yml", *run.files("shapes")], run.overrides)
         assert row.run.after in ("", *runs())
 
 
@@ -83,7 +85,7 @@ def test_the_benchmark_decides_which_comparison_it_is():
 def test_tables_are_named_one_by_one_together_or_all():
     assert wanted(["6,5", "6"]) == ["6", "5"]
     assert wanted(["all"]) == [
-        name for name in NAMES if name not in ("contexts", "tuning", "tuning-mkt")
+        name for name in NAMES if name not in ("contexts", "tuning", "tuning-mkt", "partial", "missing")
     ]  # not in the paper
     with pytest.raises(TableError, match=re.escape("there is no table '8': 1, 2, 3, 4, comparison, 5,")):
         wanted(["8"])
@@ -108,6 +110,26 @@ def test_only_sweeps_of_blocks_ask_for_the_towers():
 def test_groups_of_an_ordering_are_compared_with_the_next_alone():
     ordering = tables.Ordering((("a",), ("b", "c"), ("d",)), ("ZSL",))
     assert ordering.pairs == [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
+
+
+def test_a_level_is_a_run_under_its_keys_of_which_the_runs_own_count_more():
+    ten, *_, single = table("missing", lambda: 12).levels
+    run = ten.at(runs()["dualcoop-partial-negative"])
+    assert run.name == "dualcoop-partial-negative-10"
+    assert run.overrides == ["DATASETS.KNOWN", "0.1", "DATASETS.UNKNOWN", "absent"]
+    own = tables.Spec("mine", at=(("single", (("SOLVER.SEED", "3"),)),))
+    assert ten.at(own).overrides == ["DATASETS.KNOWN", "0.1"]
+    assert single.at(own).overrides == ["DATASETS.KNOWN", "single", "SOLVER.SEED", "3"]
+    assert (single.name, single.metric, ten.metric) == ("single", "mAP", "mAP_interpolated")
+
+
+def test_means_are_of_the_nine_shares():
+    one = table("partial", lambda: 12)
+    assert one.averaged == tuple(f"{share} %" for share in range(10, 100, 10))
+    assert one.asked == (*one.averaged, "mean")
+    for benchmark in ("COCO_PARTIAL", "VOC2007_PARTIAL"):
+        found = [paper_numbers("partial")[benchmark, column]["DualCoOp (modified)"] for column in one.asked]
+        assert sum(found[:9]) / 9 == pytest.approx(found[9], abs=0.06)  # as the paper rounds
 
 
 def test_the_labels_of_benchmarks_are_known_and_of_others_not():
