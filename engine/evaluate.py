@@ -59,7 +59,8 @@ def run_methods(
             for method in methods:
                 with method.weights():
                     if method.name not in labels:
-                        labels[method.name] = method.encode(protocol.labels)
+                        with torch.autocast(device.type, enabled=False):  # once, and all scores rest on it
+                            labels[method.name] = method.encode(protocol.labels)
                     output = method.run(pixels, labels[method.name])
                 evaluators[method.name].add(output, batch)
     warn_of_broken_images(protocol.loader, protocol.name)
