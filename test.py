@@ -28,6 +28,7 @@ from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
 from model import UNTRAINED, build_method, build_zero_shot, load_towers
+from model.precision import store_in
 from parallel import connect, from_first, is_first, joined, rank, world_size
 
 
@@ -57,8 +58,9 @@ def differences(cfg: CfgNode, state: TrainingState, splits: Splits) -> Iterator[
 
 def untrained_rows(cfg: CfgNode, splits: Splits, device: torch.device) -> list[Row]:
     """The row of a method that is tested as it is."""
-    model = build_method(cfg, load_towers(cfg), seen=len(splits.vocabulary.seen), texts=splits.texts)
-    return rows_of(model.to(device).eval())
+    model = build_method(cfg, load_towers(cfg), seen=len(splits.vocabulary.seen), texts=splits.texts).to(device)
+    store_in(autocast_dtype(cfg.TEST.AMP, device), model)
+    return rows_of(model.eval())
 
 
 def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits, device: torch.device) -> list[Row]:
@@ -79,7 +81,9 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
     if state.ema is not None:
         ema = Ema(model.trained_state(), decay=0.0)  # it will not be updated
         ema.load_state_dict(state.ema)
-    return rows_of(build_zero_shot(cfg, towers, texts=splits.texts).to(device), model, ema=ema)
+    zero_shot = build_zero_shot(cfg, towers, texts=splits.texts).to(device)
+    store_in(autocast_dtype(cfg.TEST.AMP, device), zero_shot, model)
+    return rows_of(zero_shot, model, ema=ema)
 
 
 def test(cfg: CfgNode) -> None:

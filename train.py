@@ -34,6 +34,7 @@ from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
+from model.precision import stored_in
 from parallel import connect, from_first, is_first, joined, rank, wait_for_all, world_size
 from tagging import CalibrationError, Tagger
 from tagging.build import calibrated
@@ -133,7 +134,8 @@ class Run:
                     self.ema.reset()
                 self.loader.set_position(self.epoch, self.batch)
                 if len(self.loader) > 0:  # not where the run was killed while it evaluated
-                    trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                    with stored_in(self.autocast, self.model):
+                        trainer.epoch(self.epoch, self.loader, self.batch, after_step)
                     if due:
                         self.save(folder / CHECKPOINT)
                     self.save_where_asked(folder, asked)
@@ -193,7 +195,8 @@ class Run:
         """Measures all methods, writes and logs the results, and keeps the best checkpoint if that is asked for."""
         self.model.eval()
         rows = rows_of(self.zero_shot, self.model, ema=self.ema)
-        results = evaluate(rows, self.protocols, device=self.device, autocast=self.test_autocast)
+        with stored_in(self.test_autocast, self.zero_shot, self.model):
+            results = evaluate(rows, self.protocols, device=self.device, autocast=self.test_autocast)
         print(f"\n{cfg.DATASETS.NAMES}, {self.split} images, after epoch {self.epoch}\n{format_table(results)}")
         about = provenance(
             config=flat(cfg), checkpoint={"run": folder.name, "epoch": self.epoch, "step": self.step},

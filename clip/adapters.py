@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.attention import attention
 from clip.image import TrunkFeatures
 from parallel import BatchNorm2d
 
@@ -62,7 +63,7 @@ def _attend_to_labels(view: Tensor, norm: nn.LayerNorm, text: Tensor) -> Tensor:
     """view + softmax(q text^T / sqrt(D)) text, q the normalised view (B, D, h, w); text is (C, D)."""
     query = norm(view.flatten(2).transpose(1, 2))  # (B, N, D)
     keys = text.to(query.dtype).expand(query.shape[0], -1, -1)
-    attended = F.scaled_dot_product_attention(query, keys, keys)
+    attended = attention(query, keys, keys)
     return view + attended.transpose(1, 2).unflatten(2, view.shape[2:])
 
 

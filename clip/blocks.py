@@ -7,9 +7,10 @@ B batch, N tokens, W trunk width, h heads, d = W / h.
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from clip.attention import attention
 
 __all__ = [
     "attend",
@@ -56,12 +57,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, mask: Tenso
         causal: every token sees those in front of it and itself; where M is N.
         mask: (B, 1, N, M) or what broadcasts to it, bool, True where a token sees a key; not beside `causal`.
     """
-    if q.device.type == "cpu" and q.dtype in (torch.float16, torch.bfloat16):
-        # On CPUs the backward pass of half-precision attention is ten times slower than float32's.
-        with torch.autocast("cpu", enabled=False):
-            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, is_causal=causal)
-    else:
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+    mixed = attention(q, k, v, causal=causal, mask=mask)
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 

@@ -104,7 +104,8 @@ def run_methods(
                     for name, protocol in protocols.items():
                         key, (rows, images) = (method.name, name), shown.get(name, (None, batch))
                         if key not in labels:
-                            labels[key] = method.encode(protocol.labels)
+                            with torch.autocast(device.type, enabled=False):  # once, and all scores rest on it
+                                labels[key] = method.encode(protocol.labels)
                         if rows is None or len(rows):
                             evaluators[key].add(method.run(_of_images(features, rows), labels[key]), images)
     warn_of_broken_images(whole.loader, whole.name)

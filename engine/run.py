@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 CPU_INFO = Path("/proc/cpuinfo")
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # as torch calls them
 PRECISIONS = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -138,7 +140,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """The dtype for autocast, None for float32 throughout: always on CPUs, and for off.
+    """The dtype for autocast; None for float32 throughout.
+
+    That is for off and, on CPUs, for fp16; for bf16 too, with a warning, where the CPU cannot multiply it.
 
     Args:
         name: off, fp16 or bf16.
@@ -149,7 +153,21 @@ def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
     """
     if name not in PRECISIONS:
         raise DeviceError(f"unknown precision {name!r}: off, fp16 or bf16")
-    return None if device.type == "cpu" else PRECISIONS[name]
+    dtype = PRECISIONS[name]
+    if device.type != "cpu" or dtype is None:
+        return dtype
+    if dtype == torch.float16:
+        return None
+    if not _multiplies_bf16():
+        warnings.warn("this CPU has neither AVX512-BF16 nor AMX: it computes in float32, not in bf16", stacklevel=1)
+        return None
+    return dtype
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for it and torch the library that uses them; without, bf16 is slower."""
+    has = torch.cpu.get_capabilities()
+    return torch.backends.mkldnn.is_available() and any(has.get(name, False) for name in BF16_INSTRUCTIONS)
 
 
 def _version(package: str) -> str | None:

@@ -85,12 +85,14 @@ class Method(nn.Module, ABC):
         frozen: names of the submodules that training never changes; checkpoints leave them out.
         not_averaged: names in `trained_state` of which a running average takes the current value.
         takes_unknown: whether it can train on images of which some labels are not known.
+        mixes: whether its frozen image tower follows autocast, and may so be stored in half precision.
     """
 
     title: str
     frozen: tuple[str, ...] = ()
     not_averaged: frozenset[str] = frozenset()
     takes_unknown: bool = False
+    mixes: bool = True
 
     @abstractmethod
     def encode_labels(self, names: Sequence[str]) -> Any:

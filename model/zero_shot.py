@@ -90,13 +90,13 @@ class ZeroShotCLIP(Method):
         of_image, regions = features
         if regions is None:
             return Ranking(self._logits(of_image, labels).softmax(-1))
-        with torch.autocast(regions.device.type, enabled=False):  # cosines times 100 are raw scores here
-            local = soft_maximum(self._logits(regions, labels))
-            return Ranking(local if self.score == "local" else (self._logits(of_image, labels) + local) / 2)
+        local = soft_maximum(self._logits(regions, labels))
+        return Ranking(local if self.score == "local" else (self._logits(of_image, labels) + local) / 2)
 
     def _logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Scaled cosines (..., C) of features (..., D)."""
-        return self.scale * F.normalize(features.float(), dim=-1) @ labels.T
+        """Scaled cosines (..., C) of features (..., D), in float32."""
+        with torch.autocast(features.device.type, enabled=False):  # of 100 or so, whose differences count
+            return self.scale * F.normalize(features.float(), dim=-1) @ labels.T
 
 
 def soft_maximum(logits: Tensor) -> Tensor:

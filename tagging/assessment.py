@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.evaluate import Row, evaluate
 from engine.metrics import measure
 from tagging.calibration import Calibration, reliability
-from tagging.evidence import Asked, RegionEvidence
+from tagging.evidence import Asked
 from tagging.tagger import Tagger
 
 __all__ = ["Assessment", "assess"]
@@ -40,12 +40,11 @@ def assess(tagger: Tagger, protocols: Sequence[Any]) -> list[Assessment]:
         tagger: calibrated.
         protocols: label lists with their images, normalised as the tagger wants them.
     """
-    evidence, calibration = tagger.evidence, tagger.calibration
-    assert evidence is not None  # as in every calibrated tagger
-    assert calibration is not None
+    calibration = tagger.calibration
+    assert calibration is not None  # as in every calibrated tagger
     rows = [
-        Row("published", tagger.method.encode_labels, tagger.method),
-        Row("probability", tagger.labels, _probabilities(tagger, evidence)),
+        Row("published", tagger.method.encode_labels, tagger.published),
+        Row("probability", tagger.labels, _probabilities(tagger)),
     ]
     kept: dict[tuple[str, str], Any] = {}
 
@@ -56,9 +55,9 @@ def assess(tagger: Tagger, protocols: Sequence[Any]) -> list[Assessment]:
     return [_row(result, kept[result.method, result.protocol], calibration, tagger.seen) for result in results]
 
 
-def _probabilities(tagger: Tagger, evidence: RegionEvidence) -> Any:
+def _probabilities(tagger: Tagger) -> Any:
     def run(images: Tensor, asked: Asked) -> _Scores:
-        return _Scores(tagger.ask(evidence.gallery(images), asked).probabilities)
+        return _Scores(tagger.ask(tagger.gallery(images), asked).probabilities)
 
     return run
 

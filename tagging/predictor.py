@@ -117,10 +117,9 @@ class Predictor:
         pixels = torch.stack(prepared).to(self._tagger.device)
         maps = None
         if self._asked is None:
-            scores = self._tagger.method(pixels, self._encoded).scores
+            scores = self._tagger.published(pixels, self._encoded).scores
         else:
-            assert self._tagger.evidence is not None  # as there is something to ask with
-            scores, maps = self._tagger.ask(self._tagger.evidence.gallery(pixels), self._asked, maps=self._maps)
+            scores, maps = self._tagger.ask(self._tagger.gallery(pixels), self._asked, maps=self._maps)
         charts = [None] * len(pictures) if maps is None else maps.cpu()
         return [
             self._picked(picture, row, chart)

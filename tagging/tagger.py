@@ -21,6 +21,8 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from torch import Tensor
 
 from model import RAM
+from model.method import Output
+from model.precision import store_in
 from tagging.build import build, portable
 from tagging.calibration import Calibration, CalibrationError
 from tagging.encoding import LabelEncoder, checked_names
@@ -40,7 +42,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
     Args:
         parts: what `read_parts` gives.
         device: where to compute.
-        dtype: of the towers; what follows them is float32.
+        dtype: of matrix products in the image tower and the adapters; the rest, texts too, is float32.
         batch: images at once.
         clip_weights: where CLIP's weights are, if not where they were in training.
 
@@ -62,10 +64,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
     def _assemble(self, parts: Parts, clip_weights: str | None) -> None:
         method, self.preparation = build(parts, clip_weights=clip_weights)
         self.method = method.to(self.device).requires_grad_(False)
-        for part in method.children():  # temperatures stay as they are
-            part.to(self._dtype)
-        for name, buffer in method.named_buffers(recurse=False):
-            setattr(method, name, buffer.to(self._dtype))
+        store_in(None if self._dtype == torch.float32 else self._dtype, method)
         self.seen = parts.seen
         self.calibration = None if parts.calibration is None else Calibration.from_state(parts.calibration)
         if self.calibration is not None and len(self.calibration.weight) != len(NAMES):
@@ -130,7 +129,21 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         """
         if self.evidence is None:
             raise TaggerError(f"{self.method.title} computes nothing that belongs to images alone")
-        return joined([self.evidence.gallery(pixels) for pixels in self._batches(images)])
+        return joined([self.gallery(pixels) for pixels in self._batches(images)])
+
+    def gallery(self, pixels: Tensor) -> Gallery:
+        """What belongs to prepared images (B, 3, H, W) alone, where there are probabilities or could be."""
+        assert self.evidence is not None  # as in every tagger that is asked for them
+        with self._mixed():
+            return self.evidence.gallery(pixels)
+
+    def published(self, pixels: Tensor, labels: Any) -> Output:
+        """What the method says of prepared images (B, 3, H, W) and of labels that it has encoded."""
+        with self._mixed():
+            return self.method(pixels, labels)
+
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32)
 
     def ask(self, gallery: Gallery, asked: Asked, *, maps: bool = False) -> Answer:
         """Probabilities (B, C) of labels on indexed images, and where they are.
@@ -212,10 +225,9 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
         for pixels in self._batches(images):
             if score == "paper":
                 encoded = self._listed(asked.names) if encoded is None else encoded
-                answer = Answer(self.method(pixels, encoded).scores, None)
+                answer = Answer(self.published(pixels, encoded).scores, None)
             else:
-                assert self.evidence is not None  # or there was nothing to ask with
-                answer = self.ask(self.evidence.gallery(pixels), asked, maps=maps)
+                answer = self.ask(self.gallery(pixels), asked, maps=maps)
             maps_of = [None] * len(pixels) if answer.maps is None else answer.maps.cpu()
             yield from zip(answer.probabilities.float().cpu(), maps_of, strict=True)
 
@@ -231,7 +243,7 @@ class Tagger(ModelHubMixin, library_name="ovmlr", tags=["multi-label", "open-voc
             raise TaggerError("no pictures")
         for start in range(0, len(pictures), self._batch):
             prepared = [self.preparation(picture) for picture in pictures[start : start + self._batch]]
-            yield torch.stack(prepared).to(self.device, self._dtype)
+            yield torch.stack(prepared).to(self.device)
 
     def _cuts(self, asked: Asked, threshold: float | str | None) -> Tensor | None:
         """(C,), the least probability of each label."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets.records import DataError
 from engine.checkpoint import load_checkpoint
@@ -79,6 +80,18 @@ def test_validation_gives_again_what_the_training_found(trained, test_script):
     expected = results(trained.run / "val" / "epoch-2")
     test_script.test(trained.config("TEST.SPLIT", "val"))
     assert results(newest(trained.run, "val")) == expected
+
+
+def test_scores_of_every_row_in_bf16_are_near_those_in_float32(trained, test_script, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    found = {}
+    for precision in ("off", "bf16"):
+        test_script.test(trained.config("TEST.AMP", precision, "TEST.SAVE_SCORES", "True"))
+        found[precision] = {path.name: read_scores(path).scores for path in newest(trained.run).glob("*.npz")}
+    assert len(found["off"]) == 6
+    for name, exact in found["off"].items():
+        assert found["bf16"][name].dtype == exact.dtype
+        assert 0 < abs(found["bf16"][name] - exact).max() < 0.05
 
 
 def test_there_is_a_row_for_each_method_and_protocol(finished):

@@ -23,6 +23,7 @@ from model.kcot import KCOT
 from model.method import Group
 from model.ot_solver import sinkhorn
 from model.ot_triton import FusedKCOT
+from model.precision import store_in, stored_in
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,12 +33,13 @@ NAMES = ("red circle", "blue star", "green ring")
 TARGETS = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
 
 
-def step(device, dtype=None):
-    """Scores, and the loss after forward and backward, of a fixed tiny model."""
+def step(device, dtype=None, stored=None):
+    """Scores, and the loss after forward and backward, of a fixed tiny model; frozen weights may be stored in half."""
     cfg = load_config("configs/tiny.yml")
     towers = load_towers(cfg)
     torch.manual_seed(0)
     model = build_method(cfg, towers).to(device)
+    store_in(stored, model)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
     with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
@@ -58,6 +60,31 @@ def test_float32_on_the_gpu_equals_the_cpu():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_mixed_precision_stays_near_float32(dtype):
     (mixed, _), (full, _) = step("cuda", dtype), step("cuda")
+    torch.testing.assert_close(mixed, full, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_frozen_weights_stored_in_half_precision_are_what_autocast_makes_of_them(dtype):
+    cfg = load_config("configs/tiny.yml")
+    torch.manual_seed(0)
+    model = build_method(cfg, load_towers(cfg)).to("cuda").eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to("cuda")
+    labels = model.encode_labels(NAMES)
+
+    def scores():
+        with torch.no_grad(), torch.autocast("cuda", dtype=dtype):
+            return model(images, labels).scores
+
+    expected = scores()
+    with stored_in(dtype, model):
+        assert model.trunk.visual.conv1.weight.dtype == dtype
+        torch.testing.assert_close(scores(), expected)
+    torch.testing.assert_close(scores(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_step_with_stored_weights_has_finite_gradients_and_scores_near_float32(dtype):
+    (mixed, _), (full, _) = step("cuda", dtype, stored=dtype), step("cuda")
     torch.testing.assert_close(mixed, full, rtol=0.1, atol=0.05)
 
 

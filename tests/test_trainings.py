@@ -12,7 +12,7 @@ from configs import load_config, restore_config
 from engine.checkpoint import CheckpointError, load_checkpoint
 from engine.state import load_state
 from model import build_method, load_towers
-from trainings import differing, files, only_run, results
+from trainings import differing, files, newest, only_run, results
 
 ROOT = Path(__file__).parent.parent
 RATES = json.loads((ROOT / "tests" / "data" / "release_schedule.json").read_text())
@@ -96,6 +96,18 @@ def test_everything_trained_has_moved(finished, train_script):
 def test_the_same_seed_gives_the_same_run(benchmark, finished, train_script):
     train_script.train(benchmark.config(), None)
     assert differing(only_run(benchmark), finished.run) == []
+
+
+def test_a_training_in_bf16_trains_and_is_evaluated_in_float32(benchmark, train_script, test_script, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    keys = ("SOLVER.AMP", "bf16", "SOLVER.MAX_EPOCHS", "1")
+    train_script.train(benchmark.config(*keys), None)
+    run = only_run(benchmark)
+    state = load_state(run / "checkpoint.pth")
+    assert {tensor.dtype for tensor in state.model.values()} == {torch.float32, torch.int64}  # BatchNorm counts
+    assert all(tensor.isfinite().all() for tensor in state.model.values())
+    test_script.test(benchmark.config(*keys, "TEST.SPLIT", "val"))
+    assert results(newest(run, "val")) == results(run / "val" / "epoch-1")
 
 
 @pytest.mark.slow

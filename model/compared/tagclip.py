@@ -73,6 +73,7 @@ class TagCLIP(Method):
 
     title = "TagCLIP"
     frozen = ("trunk", "text")
+    mixes = False  # votes and boxes turn on small differences
 
     def __init__(
         self, *, trunk: ImageTrunk, text: TextEncoder, scale: float, templates: Sequence[str],

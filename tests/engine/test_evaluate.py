@@ -131,6 +131,18 @@ def test_nothing_is_recorded_for_gradients():
     assert not any(scores.requires_grad for scores in kept)
 
 
+def test_labels_are_encoded_in_float32_under_mixed_precision_too():
+    encoded = []
+
+    def encode(names):
+        encoded.append(torch.eye(4, len(names)) @ torch.eye(len(names)))
+        return WEIGHT
+
+    method = linear()._replace(encode=encode)
+    score_images([method], Protocol("ZSL", NAMES, loader()), **HOW | {"autocast": torch.bfloat16})
+    assert [found.dtype for found in encoded] == [torch.float32]
+
+
 def test_mixed_precision_gives_float32_scores_near_those_without():
     protocol = Protocol("ZSL", NAMES, loader())
     exact = score_images([linear()], protocol, **HOW)["linear"].scores

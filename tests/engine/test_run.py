@@ -251,12 +251,28 @@ def test_an_unknown_device_is_an_error(name):
         ("bf16", GPU, torch.bfloat16),
         ("off", GPU, None),
         ("fp16", CPU, None),
-        ("bf16", CPU, None),
         ("off", CPU, None),
     ],
 )
-def test_autocast_is_for_gpus_only(name, device, dtype):
-    assert autocast_dtype(name, device) == dtype
+def test_autocast_is_what_is_asked_for_but_for_fp16_on_a_cpu(name, device, dtype):
+    assert autocast_dtype(name, device) == dtype  # and warns of nothing
+
+
+@pytest.mark.parametrize("has", [{"avx512_bf16": True}, {"avx512_bf16": False, "amx_bf16": True}])
+def test_a_cpu_with_instructions_for_bf16_uses_them(monkeypatch, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert autocast_dtype("bf16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("has", "library"), [({"avx512_bf16": False}, True), ({"neon": True}, True), ({"avx512_bf16": True}, False)]
+)
+def test_a_cpu_without_computes_in_float32_and_says_so(monkeypatch, has, library):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: library)
+    with pytest.warns(UserWarning, match="neither AVX512-BF16 nor AMX: it computes in float32, not in bf16"):
+        assert autocast_dtype("bf16", CPU) is None
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])

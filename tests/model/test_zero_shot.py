@@ -103,8 +103,8 @@ def test_each_score_has_a_title_of_its_own(towers):
     assert len(set(TITLES.values())) == len(TITLES)
 
 
-@pytest.mark.parametrize("score", ["local", "both"])
-def test_dense_scores_are_computed_in_float32_behind_half_precision_towers(towers, score):
+@pytest.mark.parametrize("score", TITLES)
+def test_scores_are_computed_in_float32_behind_half_precision_towers(towers, score):
     method = zero_shot(towers, score=score)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = method(pixels(), method.encode_labels(NAMES)).scores
