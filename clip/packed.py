@@ -7,7 +7,7 @@ behind the other, and only attention looks at them text by text. Both are exact.
 C texts, F tokens in front, S own tokens of all texts together, T of the longest, W trunk width, h heads, d = W / h.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from clip.blocks import attend, behind_attention, project_qkv, run_block
 
-__all__ = ["Layout", "Texts", "layout_of", "run_ends", "run_texts", "run_to_ends", "shared_tokens"]
+__all__ = [
+    "Layout", "Texts", "few_at_a_time", "layout_of", "run_ends", "run_texts", "run_to_ends", "shared_tokens",
+]  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -69,6 +71,13 @@ def layout_of(lengths: Tensor) -> Layout:
     behind = lengths.cumsum(0)
     place = torch.arange(len(text), device=lengths.device) - (behind - lengths)[text]
     return Layout(text, place, behind - 1, int(lengths.max()))
+
+
+def few_at_a_time(texts: Texts, layout: Layout, count: int) -> Iterator[tuple[Texts, Layout]]:
+    """`count` texts after another, of texts that begin alike, so that they can be run by themselves."""
+    for lengths, ends in zip((layout.place[layout.ends] + 1).split(count), layout.ends.split(count), strict=True):
+        last = int(ends[-1]) + 1
+        yield texts._replace(own=texts.own[last - int(lengths.sum()) : last]), layout_of(lengths)
 
 
 def run_texts(block: Any, texts: Texts, layout: Layout) -> Texts:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.blocks import run_block
-from clip.packed import Layout, Texts, layout_of, run_ends, run_texts, run_to_ends, shared_tokens
+from clip.packed import Layout, Texts, few_at_a_time, layout_of, run_ends, run_texts, run_to_ends, shared_tokens
 
 __all__ = ["NO_TEXTS", "Bare", "Prefix", "TextEncoder"]
 
@@ -84,10 +84,9 @@ class TextEncoder(nn.Module):
         texts, layout, plain = self.prefix(names)
         if not prompts:
             return plain
-        *inner, last = range(self.fork, len(self.blocks))
-        for index in inner:
-            texts = self._prompted_block(self.blocks[index], texts, layout, prompts.get(index))
-        return self.pool(self._prompted_ends(self.blocks[last], texts, layout, prompts.get(last)))
+        if torch.is_grad_enabled():  # what the backward pass needs of all texts is kept anyway
+            return self._prompted(texts, layout, prompts)
+        return torch.cat([self._prompted(*part, prompts) for part in few_at_a_time(texts, layout, TOGETHER)])
 
     def prefix(self, names: Sequence[str]) -> Prefix:
         """What the names alone decide, computed once for each of the latest lists of names."""
@@ -171,6 +170,13 @@ class TextEncoder(nn.Module):
         tokens = self.bare_tokens(names)
         ends = tokens.argmax(-1)  # end-of-text has the largest id
         return Bare(tokens[:, : int(ends.max()) + 1].to(device), ends.to(device))
+
+    def _prompted(self, texts: Texts, layout: Layout, prompts: Mapping[int, Tensor]) -> Tensor:
+        """Features (C, D) of what is in front of the first prompted block."""
+        *inner, last = range(self.fork, len(self.blocks))
+        for index in inner:
+            texts = self._prompted_block(self.blocks[index], texts, layout, prompts.get(index))
+        return self.pool(self._prompted_ends(self.blocks[last], texts, layout, prompts.get(last)))
 
     def _prompted_block(self, block: Any, texts: Texts, layout: Layout, prompts: Tensor | None) -> Texts:
         """Eq. (2): prompts stand behind start-of-text for one block."""

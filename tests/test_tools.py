@@ -12,11 +12,14 @@ ROOT = Path(__file__).parent.parent
 LONG = "n" * 300  # file systems take names of 255 bytes
 TINY = str(ROOT / "configs" / "tiny.yml")
 CASES = [
+    ("benchmark", "--compare", "gone.json"), ("benchmark", "machine", "--quick", "--json", "/dev/null/x/y.json"),
+    ("benchmark", "--write", "/dev/null/x.md"),
     ("calibrate", "gone"), ("check_parity", "gone.npz"), ("compare", "gone"), ("draw_shapes", "/dev/null/x"),
     ("evaluate_scores", "gone.npz"), ("index_images", "gone", "--out", "index"), ("localise", "gone"),
     ("make_parity", "--backbone", "ViT-tiny-8", "--out", "gone/x.npz"),
     ("search_images", "gone", "dog"), ("show_shapes", "gone/x.png"), ("chaos", "--keep", "/dev/null/x"),
     ("visualize", "gone.png", "--run", "gone", "--out", "figures"),
+    ("benchmark", "--compare", LONG), ("benchmark", "--write", LONG),
     ("calibrate", LONG), ("check_parity", f"{LONG}.npz"), ("compare", LONG), ("draw_shapes", LONG),
     ("evaluate_scores", f"{LONG}.npz"), ("localise", LONG), ("search_images", LONG, "dog"),
     ("show_shapes", f"{LONG}.png"), ("chaos", "--keep", LONG),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clip.blocks import run_block
-from clip.packed import Texts, layout_of, run_ends, run_texts, shared_tokens
+from clip.packed import Texts, few_at_a_time, layout_of, run_ends, run_texts, shared_tokens
 
 LENGTHS = torch.tensor([3, 1, 5, 2])
 
@@ -68,6 +68,16 @@ def test_a_layout_says_where_tokens_belong():
     assert layout.place.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4, 0, 1]
     assert layout.ends.tolist() == [2, 3, 8, 10]
     assert layout.longest == 5
+
+
+def test_a_few_texts_at_a_time_are_all_of_them_with_the_same_front():
+    texts = Texts(drawn(1, 6, 64), drawn(11, 64, seed=1))
+    (first, ahead), (second, behind) = few_at_a_time(texts, layout_of(LENGTHS), 3)
+    assert torch.equal(torch.cat([first.own, second.own]), texts.own)
+    assert all(part.front is texts.front for part in (first, second))
+    for layout, lengths in ((ahead, LENGTHS[:3]), (behind, LENGTHS[3:])):
+        for found, expected in zip(layout, layout_of(lengths), strict=True):
+            assert torch.equal(torch.as_tensor(found), torch.as_tensor(expected))
 
 
 def test_whole_texts_are_packed_again(texts):

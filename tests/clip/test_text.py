@@ -83,6 +83,18 @@ def test_texts_are_computed_a_few_at_a_time_however_many_there_are(towers, monke
     close(encoder_of(towers, (2,))(names, prompts), uncut(towers, names, prompts))
 
 
+@pytest.mark.parametrize(("gradients", "most"), [(False, 2), (True, 5)])
+def test_behind_the_prompts_too_unless_gradients_are_wanted(towers, monkeypatch, gradients, most):
+    names, prompts, sizes = (*NAMES, "cat", "sun"), prompts_for(1, 2), []
+    encoder = encoder_of(towers)
+    encoder.prefix(names)
+    monkeypatch.setattr(text, "TOGETHER", 2)
+    monkeypatch.setattr(text, "run_texts", lambda *args: (sizes.append(len(args[2].ends)), run_texts(*args))[1])
+    with torch.set_grad_enabled(gradients):
+        close(encoder(names, prompts), uncut(towers, names, prompts))
+    assert max(sizes) == most
+
+
 def test_prompted_blocks_without_a_prompt_run_as_they_are(towers):
     prompts = prompts_for(2)
     close(encoder_of(towers, (1, 2))(NAMES, prompts), uncut(towers, NAMES, prompts))

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -20,15 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from yacs.config import CfgNode
 
-from configs import AUTO, load_config
+from configs import load_config
 from engine import cli
 from engine.atomic import atomic_write
-from engine.ema import Ema, decay_over
-from engine.optim import optimizers
-from engine.run import autocast_dtype, environment, resolve_device
-from engine.train import Trainer
+from engine.run import environment, resolve_device
 from errors import UserError
-from model import Method, build_method, load_towers
+from model import build_method, load_towers
+from tools.benchmarking.rounds import test_round, train_round
 from tools.reproduction import tables
 from tools.reproduction.outcomes import host_peak
 
@@ -37,7 +34,6 @@ __all__ = ["FORMAT", "KINDS", "Speed", "SpeedError", "collect", "machine", "meas
 FORMAT = "speed of a run"
 KINDS = ("train images/s", "test images/s", "train GB", "test GB")
 ROUNDS, STEPS = 5, 4  # measurements, and batches of each; one round more goes ahead
-PRESENT = 0.05  # of the labels of an image
 
 
 class SpeedError(UserError, ValueError):
@@ -83,44 +79,9 @@ def measure(cfg: CfgNode) -> dict[str, list[float]]:
     torch.manual_seed(cfg.SOLVER.SEED)
     names = [f"label {number}" for number in range(sum(counts))]
     model = build_method(cfg, load_towers(cfg), seen=counts[0]).to(device)
-    test = _test_round(model, cfg, names, device)
-    tested = _rounds(test, batch, device)
-    train = _train_round(model, cfg, names[: counts[0]], device)
-    trained = _rounds(train, batch, device)
+    tested = _rounds(test_round(model, cfg, names, device, steps=STEPS), batch, device)
+    trained = _rounds(train_round(model, cfg, names[: counts[0]], device, steps=STEPS), batch, device)
     return dict(zip(KINDS, (trained[0], tested[0], trained[1], tested[1]), strict=True))
-
-
-def _test_round(model: Method, cfg: CfgNode, names: Sequence[str], device: torch.device) -> Callable[[], None]:
-    images = torch.randn(cfg.SOLVER.IMS_PER_BATCH, 3, *cfg.INPUT.SIZE_TEST, device=device)
-    precision = autocast_dtype(cfg.TEST.AMP, device)
-    model.eval()
-    with torch.no_grad():
-        labels = model.encode_labels(names)
-
-    @torch.no_grad()
-    def run() -> None:
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            for _ in range(STEPS):
-                model(images, labels)
-
-    return run
-
-
-def _train_round(model: Method, cfg: CfgNode, names: Sequence[str], device: torch.device) -> Callable[[], None]:
-    precision = autocast_dtype(cfg.SOLVER.AMP, device)
-    size = (cfg.SOLVER.IMS_PER_BATCH, len(names))
-    targets = (torch.rand(size) < PRESENT).float()
-    targets[:, 0] = 1  # every image has a label
-    images = torch.randn(size[0], 3, *cfg.INPUT.SIZE_TRAIN)
-    batches = [SimpleNamespace(images=images, targets=targets, paths=["random"] * size[0])] * STEPS
-    decay = decay_over(STEPS) if cfg.MODEL.EMA_DECAY == AUTO else cfg.MODEL.EMA_DECAY
-    trainer = Trainer(
-        model=model, names=names, optimizers=optimizers(model.groups()), set_rates=lambda _: None, rates_per_step=True,
-        ema=Ema(model.trained_state(), decay=decay, copied=model.not_averaged) if cfg.MODEL.USE_EMA else None,
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16), device=device, autocast=precision,
-        log=lambda **_: None, log_period=STEPS, skip_nonfinite=True, progress_bar=False,
-    )  # fmt: skip
-    return lambda: trainer.epoch(1, batches)
 
 
 def _rounds(run: Callable[[], None], batch: int, device: torch.device) -> tuple[list[float], list[float]]:
