@@ -1,6 +1,7 @@
 """How cost grows with labels, regions and images: time and memory at places of curves, and exponents they follow."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from engine.evaluate import Row, evaluate
 from model.ot_solver import sinkhorn
 from tools.benchmarking.comparing import MEMORY, PROCESSOR, TIME
 from tools.benchmarking.encoding import new_labels
-from tools.benchmarking.measuring import Measurement, Setting, Took, peak, timed
+from tools.benchmarking.measuring import Measurement, Setting, Took, free, peak, timed
 from tools.benchmarking.models import BASE, SMALL, Built, build, label_names
 from tools.benchmarking.one_image import random_labels, recognition
 from tools.benchmarking.rounds import random_targets, train_round
@@ -25,6 +26,7 @@ __all__ = ["CURVES", "OVER", "Curve", "exponent", "measure"]
 OVER = ("labels", "regions", "images")
 IMAGES = 8  # of a batch, where it is labels that grow
 ENOUGH = 5.0  # seconds after which a place is measured no more
+MOST_OF_IT = 0.8  # of the memory that is free
 DECADE = 10  # an exponent is that of the last one
 
 
@@ -41,8 +43,16 @@ def measure(setting: Setting) -> Iterator[Measurement]:
     """All curves; in a quick measurement the first places of a small model."""
     built = build(SMALL if setting.quick else BASE, setting)
     for curve in CURVES:
+        per_place = 0.0  # MB of the place before, over its number
         for place in curve.places[:3] if setting.quick else curve.places:
-            yield from _at(curve, place, curve.make(built, place), setting)
+            there = free(setting)
+            if there is not None and place * per_place > MOST_OF_IT * there:
+                said = f"would take about {place * per_place:,.0f} MB, and {there:,.0f} are free: left out"
+                warnings.warn(f"{curve.name}, {place:,} {curve.over}: {said}", stacklevel=2)
+                break
+            for made in _at(curve, place, curve.make(built, place), setting):
+                yield made
+                per_place = made.values[0] / place if made.quantity == MEMORY else per_place
 
 
 def exponent(points: Mapping[float, float]) -> float | None:

@@ -10,7 +10,7 @@ from tools.benchmarking.growth import exponent
 from tools.benchmarking.table import short
 from tools.benchmarking.targets import target_of
 
-__all__ = ["Section", "curves", "duration", "markdown", "plain", "section"]
+__all__ = ["Section", "curves", "duration", "markdown", "plain", "section", "size"]
 
 Rows = Mapping[str, Row]  # of a case, by quantity
 
@@ -61,6 +61,11 @@ def duration(seconds: float) -> str:
     return f"{short(seconds * 1e6)} µs"
 
 
+def size(megabytes: float) -> str:
+    """Of three digits."""
+    return f"{short(megabytes)} MB" if megabytes < 1000 else f"{short(megabytes / 1000)} GB"
+
+
 def curves(run: Run, quantity: str) -> dict[str, dict[float, float]]:
     """Medians by place, of each case that has a quantity at several."""
     found: dict[str, dict[float, float]] = {}
@@ -100,7 +105,7 @@ def _grown(run: Run) -> Section:
         held, last = memory.get(case, {}), max(times)
         lines.append((
             case, f"{min(times):,.0f}", f"{last:,.0f}", duration(times[last]), _power(times),
-            f"{short(held[last])} MB" if last in held else "-", _power(held),
+            size(held[last]) if last in held else "-", _power(held),
         ))  # fmt: skip
     return Section(head, lines)
 
@@ -136,4 +141,4 @@ def _times(row: Row) -> str:
 
 
 def _memory(case: Rows, quantity: str) -> str:
-    return f"{short(case[quantity].median)} MB" if quantity in case else "-"
+    return size(case[quantity].median) if quantity in case else "-"

@@ -34,6 +34,8 @@ TARGETS = (
     Target("evaluation", REFERENCE, 2.0),
     Target("one image, 1,006 labels", REFERENCE, 60.0),
     Target("encoding", REFERENCE, 10.0),
+    Target("solver, 32 x 196 x 48, iterations as needed", LOOP, 3.0),
+    Target("solver, 32 x 196 x 925, iterations as needed", LOOP, 4.0),
     Target("solver, 32 x 196 x 48, 100 iterations", LOOP, 3.0),
     Target("solver, 32 x 196 x 925, 100 iterations", LOOP, 10.0),
     Target("solver, 32 x 196 x 925, 100 iterations", POT, 15.0),

@@ -56,6 +56,16 @@ def test_a_quick_measurement_takes_the_first_places_of_a_small_model(tiny, quick
     ]
 
 
+def test_what_would_fill_the_memory_is_left_out(tiny, quick, monkeypatch):
+    curve = Curve("calls", "labels", (1, 10, 100), lambda built, place: lambda: None)  # noqa: ARG005
+    monkeypatch.setattr(growth, "CURVES", (curve,))
+    monkeypatch.setattr(growth, "SMALL", tiny)
+    monkeypatch.setattr(growth, "peak", lambda run, setting: run() or 5.0)  # noqa: ARG005
+    monkeypatch.setattr(growth, "free", lambda setting: 30.0)  # noqa: ARG005
+    with pytest.warns(UserWarning, match="calls, 10 labels: would take about 50 MB, and 30 are free: left out"):
+        assert {one.at for one in measure(quick)} == {1}
+
+
 def test_what_takes_long_is_called_once(tiny, quick, monkeypatch):
     calls = []
     curve = Curve("calls", "labels", (1,), lambda built, place: lambda: calls.append(place))  # noqa: ARG005

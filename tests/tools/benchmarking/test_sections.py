@@ -4,7 +4,7 @@ import pytest
 
 from tools.benchmarking.files import of_rows
 from tools.benchmarking.measuring import Measurement
-from tools.benchmarking.sections import curves, duration, markdown, plain, section
+from tools.benchmarking.sections import curves, duration, markdown, plain, section, size
 
 STEP = [
     Measurement("training step, 48 labels", "time", "s", [2.0, 3.0, 4.0]),
@@ -71,7 +71,7 @@ def test_a_curve_has_its_exponents(run):
     costs = {"time": lambda n: n / 100, "processor time": lambda n: n * n, "memory": lambda n: n}
     grown = [Measurement("x, by labels", name, "", [f(n)], n) for n in (10, 100, 1000) for name, f in costs.items()]
     assert section("growth", run(grown, "growth")).lines == [
-        ("x, by labels", "10", "1,000", "10 s", "1.00", "1,000 MB", "1.00")
+        ("x, by labels", "10", "1,000", "10 s", "1.00", "1 GB", "1.00")
     ]  # fmt: skip
     assert section("growth", run(grown, "growth", load=9.0)).lines[0][4] == "2.00"
     assert curves(run(grown, "growth"), "time") == {"x, by labels": {10: 0.1, 100: 1.0, 1000: 10.0}}
@@ -93,3 +93,7 @@ def test_tables_are_for_pages_and_for_terminals(run):
 @pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (0.01234, "12.3 ms"), (2e-6, "2 µs")])
 def test_durations_have_three_digits(seconds, text):
     assert duration(seconds) == text
+
+
+def test_sizes_have_three_digits():
+    assert [size(megabytes) for megabytes in (0.5, 123.4, 1234.5)] == ["0.5 MB", "123 MB", "1.23 GB"]
