@@ -108,7 +108,7 @@ def run_methods(
                                 labels[key] = method.encode(protocol.labels)
                         if rows is None or len(rows):
                             evaluators[key].add(method.run(_of_images(features, rows), labels[key]), images)
-    warn_of_broken_images(whole.loader, whole.name)
+    warn_of_broken_images(whole.loader, title)
     for evaluator in evaluators.values() if world_size() > 1 else ():
         evaluator.merge((gathered(evaluator) or [])[1:])
     return evaluators

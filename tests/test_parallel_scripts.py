@@ -168,7 +168,7 @@ def test_sigusr1_to_one_process_saves_in_step_whenever_it_comes(
 
 
 def test_a_loss_that_is_not_finite_names_the_images_of_all(train_script, finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_script.RAM, "losses", lambda *_: {"local": torch.tensor(float("nan"))})
+    monkeypatch.setattr(train_script.RAM, "losses", lambda _, output, __: {"local": output.scores.sum() * torch.nan})
     errors = launched(2, trains(train_script, finished.config("OUTPUT_DIR", str(tmp_path))), errors=True)
     assert str(errors[0]).count("images/train") == 2  # of one batch, one in each process
 

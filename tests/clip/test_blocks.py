@@ -119,7 +119,8 @@ def test_half_precision_on_a_cpu_stays_within_rounding_of_float32(dtype, causal)
     q, k, v = tokens(3, 2, 3, 7, 16).to(dtype)
     found, expected = attend(q, k, v, causal=causal), attend(q.float(), k.float(), v.float(), causal=causal)
     assert found.dtype == dtype
-    torch.testing.assert_close(found, expected.to(dtype))
+    # Shares of the values sum to 1, and each is rounded to half of the distance to the next number.
+    assert (found.float() - expected).abs().max() < torch.finfo(dtype).eps * v.float().abs().max()
 
 
 def test_double_precision_is_not_rounded():

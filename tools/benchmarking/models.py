@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from clip.load import ClipTowers
 from configs import load_config
 from model import build_method, load_towers
+from model.precision import store_in
 from tools.benchmarking.floor import Floor, TextLengths, lengths_of
 from tools.benchmarking.measuring import Setting
 from tools.benchmarking.precision import FLOAT32, Precision
@@ -94,7 +95,9 @@ def build(
     cfg = load_config(ROOT / "configs" / model.config, (*model.overrides, *own, *overrides))
     torch.manual_seed(0)
     towers = load_towers(cfg)
-    return Built(cfg, towers, build_method(cfg, towers, seen=48).to(setting.device), setting.device, precision)
+    method = build_method(cfg, towers, seen=48).to(setting.device)
+    store_in(precision.dtype, method)
+    return Built(cfg, towers, method, setting.device, precision)
 
 
 def label_names(count: int) -> tuple[str, ...]:

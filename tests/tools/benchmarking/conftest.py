@@ -6,6 +6,7 @@ import torch
 from tools.benchmarking import comparing, measuring, models
 from tools.benchmarking.measuring import Setting
 from tools.benchmarking.models import Model
+from tools.benchmarking.precision import FLOAT32
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +14,12 @@ def _short(monkeypatch):
     """Small matrices, and one call a round."""
     monkeypatch.setattr(comparing, "SIDE", 32)
     monkeypatch.setattr(measuring, "SHORTEST", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _float32(monkeypatch):
+    """Whatever else the machine computes in."""
+    monkeypatch.setattr(comparing, "precisions", lambda _: [FLOAT32])
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,13 @@
 import torch
 
 from tools.benchmarking.models import BASE, WORDS, build, label_names
+from tools.benchmarking.precision import Precision
+
+
+def test_in_half_precision_the_frozen_image_tower_is_stored_in_it(tiny, quick):
+    built = build(tiny, quick, Precision("bf16", torch.bfloat16))
+    assert built.towers.visual.conv1.weight.dtype == torch.bfloat16
+    assert built.method.local_temperature.dtype == torch.float32
 
 
 def test_names_are_all_different_and_the_shortest_come_first():
