@@ -28,6 +28,7 @@ from engine.results import format_table, write_results, write_scores
 from engine.run import autocast_dtype, new_run, newest_run, resolve_device
 from engine.state import TrainingState, load_state
 from model import UNTRAINED, build_method, build_zero_shot, load_towers
+from model.compiled import compile_parts
 from model.precision import store_in
 from parallel import connect, from_first, is_first, joined, rank, world_size
 
@@ -60,6 +61,7 @@ def untrained_rows(cfg: CfgNode, splits: Splits, device: torch.device) -> list[R
     """The row of a method that is tested as it is."""
     model = build_method(cfg, load_towers(cfg), seen=len(splits.vocabulary.seen), texts=splits.texts).to(device)
     store_in(autocast_dtype(cfg.TEST.AMP, device), model)
+    compile_parts(model, cfg.COMPILE)
     return rows_of(model.eval())
 
 
@@ -83,6 +85,7 @@ def trained_rows(cfg: CfgNode, state: TrainingState, path: Path, splits: Splits,
         ema.load_state_dict(state.ema)
     zero_shot = build_zero_shot(cfg, towers, texts=splits.texts).to(device)
     store_in(autocast_dtype(cfg.TEST.AMP, device), zero_shot, model)
+    compile_parts(model, cfg.COMPILE)
     return rows_of(zero_shot, model, ema=ema)
 
 

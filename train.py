@@ -34,6 +34,7 @@ from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
 from model import RAM, ModelError, build_method, build_zero_shot, load_towers
+from model.compiled import compile_parts
 from model.precision import stored_in
 from parallel import connect, from_first, is_first, joined, rank, wait_for_all, world_size
 from tagging import CalibrationError, Tagger
@@ -80,6 +81,7 @@ class Run:
         seen = len(self.vocabulary.seen)
         labels = self.vocabulary.all
         self.model = build_method(cfg, towers, seen=seen, texts=self.texts, labels=labels).to(self.device)
+        compile_parts(self.model, cfg.COMPILE)
         with torch.no_grad():
             self.model.eval().encode_labels(labels)  # a label that cannot be encoded is refused before the training
         self.zero_shot = build_zero_shot(cfg, towers, texts=self.texts).to(self.device)

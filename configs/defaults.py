@@ -10,6 +10,8 @@ from yacs.config import CfgNode
 _C = CfgNode()
 
 _C.DEVICE = "auto"  # auto: the GPU if there is one; else cpu, cuda, cuda:1, ...
+# torch.compile of image tower and ladder: off, on, or graphs, with CUDA graphs on a GPU; see model/compiled.py
+_C.COMPILE = "off"
 _C.OUTPUT_DIR = "runs/ram"  # each run gets a folder of its own in here
 _C.WANDB = False  # log to Weights & Biases; offline where nobody is logged in
 _C.WANDB_PROJ = "OVML-RAM"
@@ -227,7 +229,7 @@ _C.SOLVER.PATIENCE = 0
 _C.SOLVER.LOG_PERIOD = 500  # steps between log lines
 _C.SOLVER.CHECKPOINT_PERIOD = 0  # steps between checkpoints within an epoch; 0: only at its end
 _C.SOLVER.SEED = 42
-_C.SOLVER.AMP = "fp16"  # on GPUs: fp16 (with loss scaling), bf16 or off; CPUs always compute in float32
+_C.SOLVER.AMP = "fp16"  # fp16 (with loss scaling; on GPUs), bf16 or off
 # A batch whose loss is NaN or infinite: skip it and say so, or stop. Release: its loss scaling skips it, in silence.
 _C.SOLVER.NONFINITE = "skip"
 _C.SOLVER.GAMMA_NEG = 2.0  # ASL, Eq. (19)
@@ -242,4 +244,4 @@ _C.TEST.SPLIT = "test"  # test, or val: for everything that is still being chose
 # as the matcher bipartite, which needs a region for each.
 _C.TEST.PROTOCOLS = ()
 _C.TEST.SAVE_SCORES = False  # also write scores, targets, names and images as .npz
-_C.TEST.AMP = "off"  # on GPUs: off, fp16 or bf16
+_C.TEST.AMP = "off"  # off, fp16 (on GPUs) or bf16

@@ -112,6 +112,7 @@ PIXELS = whole(0, 10**4)
 
 SCHEMA: Mapping[str, Rule] = {
     "DEVICE": TEXT,
+    "COMPILE": one_of("off", "on", "graphs"),
     "OUTPUT_DIR": PATH,
     "WANDB": TRUTH,
     "WANDB_PROJ": TEXT,

@@ -86,6 +86,7 @@ class Method(nn.Module, ABC):
         not_averaged: names in `trained_state` of which a running average takes the current value.
         takes_unknown: whether it can train on images of which some labels are not known.
         mixes: whether its frozen image tower follows autocast, and may so be stored in half precision.
+        compiled: names of functions, "trunk.stem", that COMPILE may compile, the one that begins a batch first.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Method(nn.Module, ABC):
     not_averaged: frozenset[str] = frozenset()
     takes_unknown: bool = False
     mixes: bool = True
+    compiled: tuple[str, ...] = ()
 
     @abstractmethod
     def encode_labels(self, names: Sequence[str]) -> Any:

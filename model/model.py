@@ -66,6 +66,7 @@ class RAM(Method):
     title = "RAM"
     frozen = ("trunk", "text")
     takes_unknown = True  # no part of the loss; the teacher knows nothing of them
+    compiled = ("trunk.stem", "trunk.finish", "trunk.teacher_regions", "adapter.forward")
     not_averaged = frozenset({"global_temperature"})  # the release copies it
 
     def __init__(

@@ -16,12 +16,12 @@ from tools.benchmarking.rounds import averages
 
 __all__ = ["measure", "plain_evaluation"]
 
-IMAGES = 4  # of each list
+IMAGES = {True: 2, False: 4}  # of each list; quick or not
 WEIGHTS = 2  # raw and averaged
 # The labels of the embedded world are as many as those of MS-COCO, 17 unseen and 65 in all; its images are enlarged.
 SHAPES = (
     "DATASETS.NAMES", "shapes", "DATASETS.TRAIN", "shapes:train", "DATASETS.TEST", "shapes:test", "DATASETS.TEST_ZSL",
-    "", "DATASETS.SUBSET", str(IMAGES), "DATALOADER.NUM_WORKERS", "0",
+    "", "DATALOADER.NUM_WORKERS", "0",
 )  # fmt: skip
 
 
@@ -32,7 +32,8 @@ def measure(setting: Setting) -> Iterator[Measurement]:
 
 def an_evaluation(setting: Setting, precision: Precision) -> Case:
     """Both lists of labels by both sets of weights."""
-    built = build(BASE, setting, precision, SHAPES)
+    images = IMAGES[setting.quick]
+    built = build(BASE, setting, precision, (*SHAPES, "DATASETS.SUBSET", str(images)))
     method = built.method.eval()
     protocols, ema = evaluated(built.cfg, build_test(built.cfg, "test")), averages(method, built.cfg, 1)
     run = partial(
@@ -44,7 +45,7 @@ def an_evaluation(setting: Setting, precision: Precision) -> Case:
     if not setting.quick:
         rivals.append(Rival(f"{REFERENCE}, texts once", (plain(once=True),)))
     labels = " and ".join(str(len(protocol.labels)) for protocol in protocols)
-    return Case(f"evaluation, {labels} labels, batch {IMAGES}", run, rivals, _floor(built, protocols))
+    return Case(f"evaluation, {labels} labels, batch {images}", run, rivals, _floor(built, protocols))
 
 
 @torch.no_grad()

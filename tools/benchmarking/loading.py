@@ -20,7 +20,7 @@ from tools.benchmarking.models import ROOT
 
 __all__ = ["measure", "write_photographs"]
 
-PHOTOGRAPHS = {True: 64, False: 256}  # quick or not
+PHOTOGRAPHS = {True: 32, False: 256}  # quick or not
 SIZE = (640, 480)  # width and height, as of MS-COCO
 SPEED = "speed"
 RECIPE = "coco.yml"
