@@ -46,6 +46,7 @@ FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands 
     "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NONFINITE", "DATALOADER.READ_TRUNCATED", "SOLVER.MAX_EPOCHS",
     "SOLVER.PATIENCE", "INPUT.MAX_PIXELS", "SOLVER.INIT",  # a training that goes on has begun already
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK", "MODEL.CLIP_WEIGHTS",
+    "MODEL.OT_SOLVER",  # a matter of the machine
 )  # fmt: skip
 WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 

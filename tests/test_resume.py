@@ -184,6 +184,11 @@ def test_resuming_on_another_machine_is_the_same_run(benchmark, finished, train_
     assert "model" not in differing(only_run(benchmark), finished.run)
 
 
+def test_the_solver_is_a_matter_of_the_machine_that_resumes(trained, train_script, capsys):
+    train_script.train(trained.config("MODEL.OT_SOLVER", "native"), "auto")
+    assert f"{trained.run} is done" in capsys.readouterr().out
+
+
 def test_a_finished_run_goes_on_where_it_is_given_more_epochs(trained, finished, train_script):
     train_script.train(trained.config("SOLVER.MAX_EPOCHS", "3"), str(trained.run))
     state = load_state(trained.run / "checkpoint.pth")
