@@ -163,6 +163,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(trained, train_scri
         ("SOLVER.BASE_LR", "1e-3"),
         ("SOLVER.MOMENTUM", "0.8"),
         ("MODEL.OT_REG", "0.2"),
+        ("MODEL.OT_SOLVER", "pot"),
         ("INPUT.PROB", "0.1"),
         ("DATALOADER.AUGMENT_ON", "device"),
     ],
