@@ -1,9 +1,11 @@
-/* The iterations of `model/ot_solver.py` on a CPU, each image by one thread; `model/ot_native.py` compiles and calls it.
+/* The iterations of `model/ot_solver.py` on a CPU, each image by one thread; `model/ot_native.py` compiles this file.
 
    K is computed once, where the plan will be. An iteration reads it once, in groups of rows that stay in the first
    cache: a row gives its a, and with it at once its share in the sums of the columns.
 
-   Images that this cannot solve keep 0 iterations: those whose K could leave the range of float, NaN among them. */
+   Images that this cannot solve keep 0 iterations: those whose K could leave the range of float, NaN among them.
+
+   B images, N regions, C labels. */
 
 #include <math.h>
 #include <pthread.h>
@@ -18,9 +20,9 @@ typedef struct {
     float *plan, *error;         /* (B, N, C), (B,) */
     int64_t *iterations;         /* (B,), zeros at first */
     int64_t images, regions, labels, max_iter;
-    float factor;    /* of the cost, in an exponent of 2 */
-    float steepest;  /* |cost| above which an image is left out */
-    double limit;    /* of the sum over regions of |a - previous a|, below which an image is done */
+    float factor;      /* of the cost, in an exponent of 2 */
+    float steepest;    /* |cost| above which an image is left out */
+    double limit;      /* of the sum over regions of |a - previous a|, below which an image is done */
     atomic_llong next; /* image that no thread has taken */
 } Batch;
 
@@ -142,7 +144,9 @@ static void *work(void *argument) {
 void sinkhorn(const float *cost, const float *mu, const float *nu, float *plan, float *error, int64_t *iterations,
               int64_t images, int64_t regions, int64_t labels, int64_t max_iter, float factor, float steepest,
               double limit, int64_t threads) {
-    Batch batch = {cost, mu, nu, plan, error, iterations, images, regions, labels, max_iter, factor, steepest, limit, 0};
+    Batch batch = {
+        cost, mu, nu, plan, error, iterations, images, regions, labels, max_iter, factor, steepest, limit, 0,
+    };
     pthread_t others[MOST_THREADS];
     int started = 0;
     while (started + 1 < threads && started < MOST_THREADS && !pthread_create(&others[started], NULL, work, &batch))

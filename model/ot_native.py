@@ -57,7 +57,7 @@ def solve_natively(
         return sinkhorn(cost, mu, nu, reg=reg, max_iter=max_iter, tol=tol)
     cost, mu, nu = (each.float().contiguous() for each in (cost, mu, nu))
     count = torch.zeros(len(cost), dtype=torch.int64)  # stays 0 where an image is left
-    found = TransportPlan(torch.empty_like(cost), torch.empty_like(mu[:, 0]), count)
+    found = TransportPlan(torch.empty_like(cost), mu.new_empty(len(mu)), count)
     kernel(
         *(each.data_ptr() for each in (cost, mu, nu, *found)), *cost.shape, max_iter, -1 / (reg * math.log(2)),
         LARGEST_EXPONENT * reg, -1.0 if tol is None else tol * cost.shape[1], _threads(cost),
