@@ -48,6 +48,7 @@ FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands 
     "SOLVER.PATIENCE", "INPUT.MAX_PIXELS", "SOLVER.INIT",  # a training that goes on has begun already
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
+ALIKE = {"MODEL.OT_SOLVER": ("sinkhorn", "native", "triton")}  # values that differ by rounding, for other machines
 WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 
 
@@ -293,6 +294,7 @@ def _require_same_config(theirs: str, ours: str, path: Path) -> None:
     left, right = (flat(restore_config(text)) for text in (theirs, ours))
     for key in sorted(left):
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
+        free = free or all(values[key] in ALIKE.get(key, ()) for values in (left, right))
         if not free and left[key] != right[key]:
             raise CheckpointError(f"{path} was trained with {key} {left[key]}, here it is {right[key]}")
 

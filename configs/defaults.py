@@ -47,8 +47,9 @@ _C.MODEL.LPD_TEMPERATURE = 0.1  # Eq. (8); paper: not legible
 _C.MODEL.TKT_SHARPNESS = 20.0  # scale of the teacher's softmax over regions, Eq. (9); paper: not stated
 _C.MODEL.MATCHER = "kcot"  # Tables 5 and 6: kcot, ot, ot+lpd, ot+tkt, average, reweight, bipartite; unbalanced: POT's
 _C.MODEL.REWEIGHT_SHARPNESS = 20.0  # of the matcher reweight; paper: not stated
-# sinkhorn; triton: the same in one kernel, with cost and region weights, on CUDA devices; or pot: the same problems by
-# POT's batched solver in float64, which stops by a rule of its own.
+# sinkhorn; native: the same on CPUs by a kernel that their C compiler makes; triton: the same in one kernel, with cost
+# and region weights, on CUDA devices; or pot: the same problems by POT's batched solver in float64, which stops by a
+# rule of its own.
 _C.MODEL.OT_SOLVER = "sinkhorn"
 _C.MODEL.OT_RELAX = 1.0  # of the matcher unbalanced: price of leaving the region weights
 _C.MODEL.OT_REG = 0.1  # lambda 1, Eq. (6)

@@ -139,7 +139,7 @@ SCHEMA: Mapping[str, Rule] = {
     "MODEL.TKT_SHARPNESS": LARGE,
     "MODEL.MATCHER": TEXT,
     "MODEL.REWEIGHT_SHARPNESS": LARGE,
-    "MODEL.OT_SOLVER": one_of("sinkhorn", "triton", "pot"),
+    "MODEL.OT_SOLVER": one_of("sinkhorn", "native", "triton", "pot"),
     "MODEL.OT_RELAX": POSITIVE,
     "MODEL.OT_REG": POSITIVE,
     "MODEL.OT_REGSC": LARGE,

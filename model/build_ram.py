@@ -18,6 +18,7 @@ from model.labels import ContextPrompts, DeepLabelPrompts, DualContextPrompts, L
 from model.matchers import Average, Bipartite, Matcher, Reweight
 from model.method import ModelError, chosen
 from model.model import RAM
+from model.ot_native import solve_natively
 from model.ot_solver import sinkhorn
 from model.ot_triton import FusedKCOT
 from model.peaks import PeakRAM
@@ -95,6 +96,7 @@ def _kcot(cfg: CfgNode, scale: float, *, presence: bool, teacher: bool) -> KCOT:
     max_iter, tol = cfg.MODEL.OT_ITER, cfg.MODEL.OT_TOL
     kinds: dict[str, Callable[..., KCOT]] = {
         "sinkhorn": partial(KCOT, solve=partial(sinkhorn, max_iter=max_iter, tol=tol or None, stop=cfg.MODEL.OT_STOP)),
+        "native": partial(KCOT, solve=partial(solve_natively, max_iter=max_iter, tol=tol or None)),
         "pot": partial(KCOT, solve=partial(solve_with_pot, max_iter=max_iter, tol=tol)),
         "triton": partial(FusedKCOT, max_iter=max_iter, tol=tol or None),
     }
@@ -150,10 +152,11 @@ def block_indices(spec: Sequence[int | str], depth: int, key: str) -> tuple[int,
 
 def _check_settings(cfg: CfgNode, *, context: int, seen: int) -> None:
     """Refuses what would fail in the first batch only, or never and mean nothing."""
-    prompts, tau, stop = cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE, cfg.MODEL.OT_STOP
+    prompts, tau, stop, solver = cfg.MODEL.TEXT_CTX, cfg.MODEL.TEMPERATURE, cfg.MODEL.OT_STOP, cfg.MODEL.OT_SOLVER
+    waits = stop == "batch" and solver in ("native", "triton")
     refuse_impossible((
         ("TEMPERATURE", tau, tau > 0 or seen > 0, "positive, or auto where the seen labels are known"),
-        ("OT_STOP", stop, stop == "image" or cfg.MODEL.OT_SOLVER != "triton", "image with MODEL.OT_SOLVER triton"),
+        ("OT_STOP", stop, not waits, f"image with MODEL.OT_SOLVER {solver}"),
         # Start and end of the text need a place each beside the prompts.
         ("TEXT_CTX", prompts, prompts <= context - 2, f"between 0 and {context - 2}"),
     ))  # fmt: skip

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from parallel import anywhere
 
-__all__ = ["TransportPlan", "sinkhorn"]
+__all__ = ["TransportPlan", "sinkhorn", "validate"]
 
 # |cost| / reg up to which exp(-cost / reg), the scalings and their products stay far from float32's limits (e^88).
 LARGEST_EXPONENT = 40.0
@@ -73,7 +73,7 @@ def sinkhorn(
     Raises:
         ValueError: if shapes disagree, or a number is out of its range.
     """
-    _validate(cost, mu, nu, reg, max_iter, stop)
+    validate(cost, mu, nu, reg, max_iter, stop)
     dtype = torch.promote_types(cost.dtype, torch.float32)
     with torch.autocast(cost.device.type, enabled=False):
         cost, mu, nu = cost.to(dtype), mu.to(dtype), nu.to(dtype)
@@ -85,7 +85,8 @@ def sinkhorn(
         return found
 
 
-def _validate(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, stop: str) -> None:
+def validate(cost: Tensor, mu: Tensor, nu: Tensor, reg: float, max_iter: int, stop: str) -> None:
+    """Raises ValueError where `sinkhorn` says that it does."""
     if cost.ndim != 3 or mu.shape != cost.shape[:2] or nu.shape != cost.shape[::2]:
         shapes = ", ".join(str(tuple(t.shape)) for t in (cost, mu, nu))
         raise ValueError(f"cost, mu, nu must be (B, N, C), (B, N), (B, C), not {shapes}")

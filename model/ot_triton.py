@@ -1,14 +1,16 @@
 """KCOT as one Triton kernel on a GPU: cost, teacher's term, label presence and all iterations, each image in a program.
 
 MODEL.OT_SOLVER triton puts `FusedKCOT` in the place of KCOT: the same plans up to rounding, while every image stops by
-itself on the device and nothing waits for the host. The kernel is checked against KCOT through Triton's interpreter
-(TRITON_INTERPRET=1) and compiles for sm_75, sm_80 and sm_90, but was not measured on a GPU, nor run on one. Triton is
-imported on use, since there is none for macOS and Windows.
+itself on the device and nothing waits for the host. What was trained with it is tested anywhere, by KCOT if need be.
+The kernel is checked against KCOT through Triton's interpreter (TRITON_INTERPRET=1) and compiles for sm_75, sm_80 and
+sm_90, but was not measured on a GPU, nor run on one. Triton is imported on use, since there is none for macOS and
+Windows.
 
 B images, N regions, C labels.
 """
 
 import os
+import warnings
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -98,7 +100,8 @@ class FusedKCOT(KCOT):
     """KCOT with all of it in one kernel; its `Matching` has no cost, which is never written.
 
     What the kernel does not cover is solved by KCOT in torch: float64, more than 8192 regions or labels, and a reg
-    below 1/40, where the log domain begins.
+    below 1/40, where the log domain begins. In evaluation mode so is everything, with a warning, where the kernel
+    cannot run: the machine that tests is not always one that could train.
 
     Args:
         scale: see `KCOT`, as of `reg`, `reg_teacher` and `presence_temperature`.
@@ -120,12 +123,15 @@ class FusedKCOT(KCOT):
         """The matching of regions and labels; see `KCOT.forward`.
 
         Raises:
-            MatchingError: see `transport`.
+            MatchingError: see `transport`; in training mode.
         """
         teaching, reg = None, self.reg
         if self.reg_teacher is not None and assignment is not None and targets is not None:
             teaching, reg = Teaching(assignment, targets, self.reg_teacher), reg + self.reg_teacher
         if similarity.dtype == torch.float64 or max(similarity.shape[1:]) > LARGEST or reg * LARGEST_EXPONENT < 1:
+            return super().forward(similarity, assignment, targets)
+        if not self.training and (obstacle := _obstacle(similarity.device)) is not None:
+            warnings.warn(f"{obstacle}: torch solves in its place", stacklevel=1)
             return super().forward(similarity, assignment, targets)
         found = transport(
             similarity, scale=self.scale, reg=reg, max_iter=self.max_iter, tol=self.tol,
@@ -138,14 +144,20 @@ class FusedKCOT(KCOT):
 
 def _kernel(device: torch.device) -> Any:
     """The kernel, if it can run there."""
-    way_out = "MODEL.OT_SOLVER sinkhorn solves the same problems without it"
-    if find_spec("triton") is None:
-        raise MatchingError(f"MODEL.OT_SOLVER triton needs the package triton, which is not installed here: {way_out}")
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise MatchingError(f"MODEL.OT_SOLVER triton runs on CUDA devices, not on {device.type}: {way_out}")
+    if (obstacle := _obstacle(device)) is not None:
+        raise MatchingError(f"{obstacle}: MODEL.OT_SOLVER sinkhorn solves the same problems without it")
     from model.ot_triton_kernel import transport as kernel
 
     return kernel
+
+
+def _obstacle(device: torch.device) -> str | None:
+    """What keeps the kernel from running there."""
+    if find_spec("triton") is None:
+        return "MODEL.OT_SOLVER triton needs the package triton, which is not installed here"
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"MODEL.OT_SOLVER triton runs on CUDA devices, not on {device.type}"
+    return None
 
 
 def _power_of_2(size: int) -> int:

@@ -116,6 +116,12 @@ def test_resuming_from_a_folder_without_a_checkpoint_is_an_error(benchmark, trai
     assert not benchmark.runs.exists()
 
 
+def test_a_training_is_not_begun_with_a_solver_that_the_machine_has_not(benchmark, train_script, refused, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    line = refused(train_script, benchmark, "MODEL.OT_SOLVER", "triton", "DEVICE", "cpu")
+    assert line.endswith("MODEL.OT_SOLVER sinkhorn solves the same problems without it")
+
+
 def test_a_truncated_image_stops_the_training_and_is_named(benchmark, train_script, refused):
     truncate(benchmark.data / "images" / "train2.png")
     line = refused(train_script, benchmark, "DATALOADER.READ_TRUNCATED", "False")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from datasets.shapes import scene
 from engine import cli
+from engine.state import load_state, save_state
 from tagging import Tagger
 from tagging.collection import extend
 from tagging.inputs import find_pictures
@@ -102,6 +103,19 @@ def test_the_published_score_has_a_name_of_its_own_and_five_labels(predict, tagg
     assert row["labels"] == list(expected.labels)
     assert row["scores"] == pytest.approx(expected.probabilities, abs=1e-5)
     assert "they are no probabilities" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_training_on_a_gpu_is_asked_on_a_cpu_with_one_line_about_its_solver(predict, trained, capsys, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    path = trained.run / "checkpoint.pth"
+    save_state(path, load_state(path)._replace(config=trained.config("MODEL.OT_SOLVER", "triton").dump()))
+    assert predict("pics", "--score", "paper", "--batch", 2, "--out", "there.jsonl", run=trained.run) == 0
+    said = [line for line in lines_of(capsys.readouterr().err) if "OT_SOLVER" in line]
+    assert len(said) == 1
+    assert said[0].startswith("warning: MODEL.OT_SOLVER triton ")
+    assert predict("pics", "--score", "paper", "--batch", 2, "--out", "here.jsonl") == 0
+    assert rows("there.jsonl") == rows("here.jsonl")
 
 
 def test_pictures_come_from_a_list_from_patterns_and_from_the_embedded_world(predict):

@@ -163,6 +163,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(trained, train_scri
         ("SOLVER.BASE_LR", "1e-3"),
         ("SOLVER.MOMENTUM", "0.8"),
         ("MODEL.OT_REG", "0.2"),
+        ("MODEL.OT_SOLVER", "pot"),
         ("INPUT.PROB", "0.1"),
         ("DATALOADER.AUGMENT_ON", "device"),
     ],
@@ -182,6 +183,11 @@ def test_resuming_on_another_machine_is_the_same_run(benchmark, finished, train_
             train_script.train(benchmark.config(), None)
     train_script.train(benchmark.config(key, value), "auto")
     assert "model" not in differing(only_run(benchmark), finished.run)
+
+
+def test_the_solver_is_a_matter_of_the_machine_that_resumes(trained, train_script, capsys):
+    train_script.train(trained.config("MODEL.OT_SOLVER", "native"), "auto")
+    assert f"{trained.run} is done" in capsys.readouterr().out
 
 
 def test_a_finished_run_goes_on_where_it_is_given_more_epochs(trained, finished, train_script):

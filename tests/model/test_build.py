@@ -9,6 +9,7 @@ from clip.load import ClipTowers, WeightsError, load_clip
 from configs import load_config
 from model import MATCHERS, ModelError, ZeroShotCLIP, block_indices, build_method, build_zero_shot, load_towers
 from model.matchers import Average, Bipartite, Reweight
+from model.ot_native import solve_natively
 from model.ot_solver import sinkhorn
 from model.ot_triton import FusedKCOT
 from model.pot_solver import Unbalanced, solve_with_pot
@@ -143,9 +144,16 @@ def test_the_solver_can_be_a_kernel(towers):
     assert build(towers, "MODEL.OT_SOLVER", "triton", "MODEL.OT_TOL", "0").matcher.tol is None
 
 
-def test_images_in_a_kernel_do_not_wait_for_each_other(towers):
-    with pytest.raises(ModelError, match=r"MODEL.OT_STOP must be image with MODEL.OT_SOLVER triton, not 'batch'"):
-        build(towers, "MODEL.OT_SOLVER", "triton", "MODEL.OT_STOP", "batch")
+def test_the_solver_can_be_native_code(towers):
+    solve = build(towers, "MODEL.OT_SOLVER", "native", "MODEL.OT_ITER", "9", "MODEL.OT_TOL", "0.5").matcher.solve
+    assert (solve.func, solve.keywords) == (solve_natively, {"max_iter": 9, "tol": 0.5})
+    assert build(towers, "MODEL.OT_SOLVER", "native", "MODEL.OT_TOL", "0").matcher.solve.keywords["tol"] is None
+
+
+@pytest.mark.parametrize("solver", ["native", "triton"])
+def test_images_in_a_kernel_do_not_wait_for_each_other(towers, solver):
+    with pytest.raises(ModelError, match=f"MODEL.OT_STOP must be image with MODEL.OT_SOLVER {solver}, not 'batch'"):
+        build(towers, "MODEL.OT_SOLVER", solver, "MODEL.OT_STOP", "batch")
 
 
 @pytest.mark.parametrize(

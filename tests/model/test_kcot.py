@@ -9,6 +9,7 @@ import torch
 
 from model.kcot import KCOT, label_presence, teacher_assignment, transfer_knowledge
 from model.matchers import matching_cost
+from model.ot_native import solve_natively
 from model.ot_solver import sinkhorn
 
 REFERENCE = np.load(Path(__file__).parents[1] / "data" / "matchers_reference.npz")
@@ -34,14 +35,18 @@ def referenced(name, dtype=torch.float64):
     return torch.from_numpy(REFERENCE[name].astype(np.float64)).to(dtype)
 
 
+@pytest.mark.filterwarnings("ignore:MODEL.OT_SOLVER native")  # torch solves where there is no compiler
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize(("iterations", "suffix"), [(5, "5"), (100, "100"), (2000, "converged")])
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
-def test_plans_are_the_reference_plans(monkeypatch, name, iterations, suffix, dtype, limit):
+@pytest.mark.parametrize(
+    ("solve", "dtype", "limit"),
+    [(sinkhorn, torch.float64, 1e-12), (sinkhorn, torch.float32, 1e-4), (solve_natively, torch.float32, 1e-4)],
+)
+def test_plans_are_the_reference_plans(monkeypatch, name, iterations, suffix, solve, dtype, limit):
     monkeypatch.setattr("model.kcot.label_presence", lambda *_: referenced("in/marginal_regions", dtype))  # given there
     presence, teacher = PARTS[name]
     parts = {"presence_temperature": 0.1 if presence else None, "reg_teacher": 0.05 if teacher else None}
-    matcher = kcot(max_iter=iterations, tol=0.0, **parts)
+    matcher = kcot(solve=partial(solve, max_iter=iterations, tol=0.0), **parts)
     s, q, targets = (referenced(f"in/{key}", dtype) for key in ("similarities", "teacher", "targets"))
     found, expected = matcher(s, q, targets).plan, referenced(f"out/plan.{name}.{suffix}")
     assert torch.equal(matcher(s).mu == 1 / 12, torch.full((2, 12), not presence))

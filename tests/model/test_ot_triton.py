@@ -182,5 +182,13 @@ def test_without_triton_it_is_refused(monkeypatch):
         fused("kcot")(problem()[0])
 
 
+def test_what_was_trained_with_it_is_tested_without_it_after_a_warning(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    similarity = problem()[0]
+    with pytest.warns(UserWarning, match=r"MODEL.OT_SOLVER triton .*: torch solves in its place"):
+        found = fused("kcot").eval()(similarity)
+    assert torch.equal(found.plan, kcot("kcot")(similarity).plan)
+
+
 if __name__ == "__main__":
     torch.save(computed(), sys.argv[1])

@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import huggingface_hub
@@ -387,3 +388,17 @@ def test_a_calibration_of_other_evidence_is_refused(parts):
     few = {name: parts.calibration[name][:5] for name in ("mean", "std", "weight")}
     with pytest.raises(TaggerError, match="of 5 numbers, not of 34"):
         Tagger(parts._replace(calibration=parts.calibration | few))
+
+
+@pytest.mark.parametrize("solver", ["triton", "native"])
+def test_what_was_trained_with_another_solver_is_solved_with_what_is_here(
+    parts, tagger, config, files, solver, monkeypatch
+):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("model.ot_native._kernel", lambda: None)
+    elsewhere = Tagger(parts._replace(config=config("MODEL.OT_SOLVER", solver).dump()))
+    warned = (
+        pytest.warns(UserWarning, match="OT_SOLVER triton .*: torch solves") if solver == "triton" else nullcontext()
+    )
+    with warned:
+        assert elsewhere.tag(files[0], LABELS, score="paper") == tagger.tag(files[0], LABELS, score="paper")

@@ -1,6 +1,7 @@
 """A call beside others that do the same, and beside the rate at which the machine multiplies matrices."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ class Case(NamedTuple):
     run: Callable[[], Any]
     rivals: Sequence[Rival]
     flop: float  # of the call, at the least
+    variants: Mapping[str, Callable[[], Any]] = MappingProxyType({})  # other code for it, by what follows its name
 
 
 def longer(name: str, make: Callable[[int], Callable[[], Any]], counts: tuple[int, int], wanted: int) -> Rival:
@@ -60,28 +62,24 @@ def compared(case: Case, setting: Setting, dtype: torch.dtype = torch.float32) -
     """Time, processor time and memory of a call; how many times as fast it is as others; its share of the matrix rate.
 
     Args:
-        case: what is measured; its call is made once before, to fill what it keeps.
+        case: what is measured, and its variants; each call is made once before, to fill what it keeps.
         setting: how.
         dtype: of the matrix products that it is measured against.
     """
-    name, run, rivals, flop = case
-    taken = peak(run, setting)
-    calls = {f"{r.name} {k}": each for r in rivals for k, each in enumerate(r.runs)}
-    took = in_turn({"": run, **calls, PRODUCT: _product(setting, dtype)}, setting)
-    own = took[""]
-    yield Measurement(name, TIME, "s", [one.wall for one in own])
-    if setting.device.type == "cpu":
-        yield Measurement(name, PROCESSOR, "s", [one.processor for one in own])
-    if taken is not None:
-        yield Measurement(name, MEMORY, "MB", [taken])
-    for rival in rivals:
-        theirs = [took[f"{rival.name} {k}"] for k in range(len(rival.runs))]
-        yield from _beside(name, own, theirs, rival, setting)
-    pairs, share = list(zip(own, took[PRODUCT], strict=True)), 100 * flop / _product_flop()
-    yield Measurement(name, SHARE, "%", [share * product.wall / one.wall for one, product in pairs])
-    if setting.device.type == "cpu":
-        values = [share * product.processor / one.processor for one, product in pairs]
-        yield Measurement(name, f"{SHARE}, {SAME}", "%", values)
+    runs = {"": case.run, **case.variants}
+    calls = {f"{r.name} {k}": each for r in case.rivals for k, each in enumerate(r.runs)}
+    memory = {suffix: peak(run, setting) for suffix, run in runs.items()}
+    took = in_turn({**runs, **calls, PRODUCT: _product(setting, dtype)}, setting)
+    for suffix in runs:
+        one = case._replace(name=case.name + suffix)
+        yield from _alone(one, took[suffix], memory[suffix], setting)
+        for rival in case.rivals:
+            theirs = [took[f"{rival.name} {k}"] for k in range(len(rival.runs))]
+            yield from _beside(one.name, took[suffix], theirs, rival, setting)
+        yield from _shares(one, took[suffix], took[PRODUCT], setting)
+    for rival in [] if setting.quick else case.rivals:
+        if len(rival.runs) == 1 and (taken := peak(rival.runs[0], setting)) is not None:
+            yield Measurement(case.name, f"{MEMORY} of {rival.name}", "MB", [taken])
 
 
 def at_precisions(make: Callable[[Precision], Case], setting: Setting) -> Iterator[Measurement]:
@@ -108,6 +106,24 @@ def matrix_rate(setting: Setting, dtype: torch.dtype) -> Measurement:
     return Measurement(f"matrices of {SIDE} x {SIDE}, {str(dtype).removeprefix('torch.')}", RATE, "GFLOP/s", rates)
 
 
+def _alone(case: Case, own: Sequence[Took], memory: float | None, setting: Setting) -> Iterator[Measurement]:
+    """The rows of time and memory."""
+    yield Measurement(case.name, TIME, "s", [one.wall for one in own])
+    if setting.device.type == "cpu":
+        yield Measurement(case.name, PROCESSOR, "s", [one.processor for one in own])
+    if memory is not None:
+        yield Measurement(case.name, MEMORY, "MB", [memory])
+
+
+def _shares(case: Case, own: Sequence[Took], products: Sequence[Took], setting: Setting) -> Iterator[Measurement]:
+    """The rows of the matrix rate."""
+    pairs, share = list(zip(own, products, strict=True)), 100 * case.flop / _product_flop()
+    yield Measurement(case.name, SHARE, "%", [share * product.wall / one.wall for one, product in pairs])
+    if setting.device.type == "cpu":
+        values = [share * product.processor / one.processor for one, product in pairs]
+        yield Measurement(case.name, f"{SHARE}, {SAME}", "%", values)
+
+
 def _beside(
     case: str, own: Sequence[Took], theirs: Sequence[Sequence[Took]], rival: Rival, setting: Setting
 ) -> Iterator[Measurement]:  # fmt: skip
@@ -121,8 +137,6 @@ def _beside(
         processor = [rival.total([one.processor for one in each]) for each in rounds]
         ratios = [theirs / one.processor for theirs, one in zip(processor, own, strict=True)]
         yield Measurement(case, f"{FASTER} {rival.name}, {SAME}", "x", ratios)
-    if not setting.quick and len(rival.runs) == 1 and (taken := peak(rival.runs[0], setting)) is not None:
-        yield Measurement(case, f"{MEMORY} of {rival.name}", "MB", [taken])
 
 
 def _product_flop() -> float:

@@ -1,4 +1,7 @@
-"""The solver, at the iterations that it takes and at a hundred, beside the loop of the reference and POT's solver."""
+"""The solver in torch and, on a CPU, in C, beside the loop of the reference and POT's solver.
+
+At the iterations that it takes, and at a hundred.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from model.ot_native import has_kernel, solve_natively
 from model.ot_solver import sinkhorn
 from tools.benchmarking import floor
 from tools.benchmarking.comparing import Case, Rival, compared
@@ -19,6 +23,7 @@ REG, TOL, MOST = 0.1, 1e-3, 100  # MODEL.OT_REG, OT_TOL and OT_ITER
 SIZES = ((32, 196, 48), (32, 196, 925), (512, 196, 1006))  # images, regions, labels
 LOOP, POT = "batched loop with copies", "POT, log domain"
 ITERATIONS = "iterations"
+NATIVE = ", native kernel"  # follows the names of cases: MODEL.OT_SOLVER native
 
 
 class Problems(NamedTuple):
@@ -49,11 +54,14 @@ def solved(size: tuple[int, int, int], setting: Setting) -> Iterator[Measurement
     loop = partial(looped_sinkhorn, *made, reg=REG, max_iter=MOST)
     own = partial(sinkhorn, *made, reg=REG, max_iter=MOST)
     flop = floor.solver(1, *size[1:], iterations=1)
+    native = {NATIVE: partial(solve_natively, *made, reg=REG, max_iter=MOST)} if has_kernel(setting.device) else {}
     rivals = [Rival(LOOP, (partial(loop, tol=TOL),)), Rival(POT, (_pot(made, needed),))]
-    yield from compared(Case(case, partial(own, tol=TOL), rivals, flop * took.sum().item()), setting)
+    variants = {name: partial(run, tol=TOL) for name, run in native.items()}
+    yield from compared(Case(case, partial(own, tol=TOL), rivals, flop * took.sum().item(), variants), setting)
     rivals = [Rival(LOOP, (partial(loop, tol=0.0),)), Rival(POT, (_pot(made, MOST),))]
+    variants = {name: partial(run, tol=None) for name, run in native.items()}
     case = f"solver, {shape}, {MOST} iterations"
-    yield from compared(Case(case, partial(own, tol=None), rivals, flop * size[0] * MOST), setting)
+    yield from compared(Case(case, partial(own, tol=None), rivals, flop * size[0] * MOST, variants), setting)
 
 
 def problems(size: tuple[int, int, int], device: torch.device) -> Problems:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tools.benchmarking.comparing import FASTER, SAME
 from tools.benchmarking.files import Row
 from tools.benchmarking.models import REFERENCE
-from tools.benchmarking.solver import LOOP, POT
+from tools.benchmarking.solver import LOOP, NATIVE, POT
 
 __all__ = ["TARGETS", "Target", "missed", "target_of"]
 
@@ -18,7 +18,7 @@ __all__ = ["TARGETS", "Target", "missed", "target_of"]
 class Target(NamedTuple):
     """A ratio, and the least that it has to be."""
 
-    case: str  # how the name of the case begins
+    case: str  # how the name of the case begins: what is asked of a case is asked of its variants
     rival: str
     least: float
 
@@ -39,6 +39,10 @@ TARGETS = (
     Target("solver, 32 x 196 x 48, 100 iterations", LOOP, 3.0),
     Target("solver, 32 x 196 x 925, 100 iterations", LOOP, 10.0),
     Target("solver, 32 x 196 x 925, 100 iterations", POT, 15.0),
+    Target(f"solver, 32 x 196 x 48, iterations as needed{NATIVE}", POT, 15.0),
+    Target(f"solver, 32 x 196 x 925, iterations as needed{NATIVE}", LOOP, 10.0),
+    Target(f"solver, 32 x 196 x 925, iterations as needed{NATIVE}", POT, 15.0),
+    Target(f"solver, 32 x 196 x 48, 100 iterations{NATIVE}", POT, 15.0),
 )
 
 
@@ -46,7 +50,7 @@ def target_of(row: Row) -> float | None:
     """The least that a ratio has to be; None where nothing is asked of the row."""
     quantity = row.quantity.removesuffix(f", {SAME}")
     wanted = [one.least for one in TARGETS if row.case.startswith(one.case) and quantity == one.quantity]
-    return wanted[0] if wanted else None
+    return max(wanted, default=None)
 
 
 def missed(rows: Iterable[Row], *, busy: bool) -> list[str]:

@@ -41,6 +41,16 @@ def test_ratios_are_those_of_each_round_by_the_clock_and_by_the_processor(known)
     assert found["faster than other"] == found["faster than other, by processor time"] == [4.0, 3.0]
 
 
+def test_variants_are_measured_in_the_same_rounds_beside_the_same_rivals(known):
+    known.update({"": [2.0], ", in C": [1.0], "other 0": [4.0], "matrix product": [1.0]})
+    one = case([Rival("other", (lambda: None,))])._replace(variants={", in C": lambda: None})
+    made = list(compared(one, Setting(CPU, quick=False)))
+    usual, variant = (values(m for m in made if m.case == name) for name in ("case", "case, in C"))
+    assert (usual["faster than other"], variant["faster than other"]) == ([2.0], [4.0])
+    assert variant["memory"] == [7.0]
+    assert usual.keys() - variant.keys() == {"memory of other"}
+
+
 def test_the_share_is_that_of_the_operations_per_second(known):
     known.update({"": [2.0], "matrix product": [1.0]})
     found = values(compared(case([], flop=32**3), Setting(CPU, quick=True)))  # half of a product, in twice its time

@@ -1,22 +1,26 @@
 """The solver beside others."""
 
+import pytest
 import torch
 
 from model.ot_solver import sinkhorn
 from tools.benchmarking import solver
 from tools.benchmarking.reference import looped_sinkhorn
-from tools.benchmarking.solver import LOOP, POT, REG, measure, problems
+from tools.benchmarking.solver import LOOP, NATIVE, POT, REG, measure, problems
 
 
-def test_every_size_is_solved_by_its_rule_and_with_a_hundred_iterations(quick, monkeypatch):
+@pytest.mark.parametrize("kernel", [True, False])
+def test_every_size_is_solved_by_its_rule_and_with_a_hundred_iterations(kernel, quick, monkeypatch):
     monkeypatch.setattr(solver, "SIZES", ((2, 5, 3), (2, 5, 4), (9, 9, 9)))
+    monkeypatch.setattr(solver, "has_kernel", lambda device: kernel and device.type == "cpu")
+    monkeypatch.setattr(solver, "solve_natively", sinkhorn)  # where there is no compiler too
     found = list(measure(quick))
-    ends = ("iterations as needed", "100 iterations")
-    assert list(dict.fromkeys(one.case for one in found)) == [
-        f"solver, {size}, {end}" for size in ("2 x 5 x 3", "2 x 5 x 4") for end in ends
-    ]
-    ratios = {one.quantity for one in found if one.quantity.startswith("faster")}
-    assert {f"faster than {rival}" for rival in (LOOP, POT)} <= ratios
+    ends = [f"{end}{kind}" for end in ("iterations as needed", "100 iterations") for kind in ("", NATIVE)[: 1 + kernel]]
+    cases = [f"solver, {size}, {end}" for size in ("2 x 5 x 3", "2 x 5 x 4") for end in ends]
+    assert list(dict.fromkeys(one.case for one in found)) == cases
+    for case in cases:
+        ratios = {one.quantity for one in found if one.case == case and one.quantity.startswith("faster")}
+        assert {f"faster than {rival}" for rival in (LOOP, POT)} <= ratios
 
 
 def test_all_three_solve_the_same_problems():

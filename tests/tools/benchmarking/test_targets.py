@@ -26,3 +26,11 @@ def test_a_ratio_below_its_target_is_named(target):
 def test_nothing_is_asked_of_other_rows():
     assert missed(rows("one image, 65 labels", "plain reference", 0.1, 0.1), busy=False) == []
     assert missed(rows("evaluation, 65 labels", "float32", 0.1, 0.1), busy=False) == []
+
+
+def test_what_is_asked_of_a_case_is_asked_of_its_variants_too():
+    case = "solver, 32 x 196 x 925, iterations as needed"
+    asked = [target_of(rows(name, "batched loop with copies", 1, 1)[0]) for name in (case, f"{case}, native kernel")]
+    assert asked == [4, 10]
+    variant = rows("solver, 32 x 196 x 925, 100 iterations, native kernel", "batched loop with copies", 1, 1)[0]
+    assert target_of(variant) == 10
