@@ -48,7 +48,8 @@ FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands 
     "SOLVER.PATIENCE", "INPUT.MAX_PIXELS", "SOLVER.INIT",  # a training that goes on has begun already
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
-ALIKE = {"MODEL.OT_SOLVER": ("sinkhorn", "native", "triton")}  # values that differ by rounding, for other machines
+# Values that differ by rounding, for other machines.
+ALIKE = {"MODEL.OT_SOLVER": ("sinkhorn", "native", "triton"), "COMPILE": ("off", "on", "graphs")}
 WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 
 

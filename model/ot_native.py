@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.compiling import CompilerError, shared_library
+from model.c_library import CompilerError, shared_library
 from model.ot_solver import LARGEST_EXPONENT, TransportPlan, sinkhorn, validate
 
 __all__ = ["has_kernel", "solve_natively"]

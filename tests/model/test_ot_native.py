@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model import ot_native
-from model.compiling import COMPILERS, CompilerError
+from model.c_library import COMPILERS, CompilerError
 from model.kcot import KCOT
 from model.ot_native import has_kernel, solve_natively
 from model.ot_solver import sinkhorn

@@ -32,7 +32,7 @@ def measure(setting: Setting) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photographs(Path(folder), count)
         runs = {"decoding and shrinking": partial(_shrink, paths)}
-        for workers in (0, os.cpu_count() or 1):
+        for workers in (0,) if setting.quick else (0, os.cpu_count() or 1):  # which take seconds to start
             where = f"{workers} workers" if workers else "this process"
             for kind, loader in _loaders(folder, workers).items():
                 runs[f"{kind} images, {where}"] = partial(_drain, loader)

@@ -15,7 +15,6 @@ __all__ = ["LABELS", "measure", "plain_image", "random_labels", "recognition"]
 
 LABELS = (65, 1_006, 10_000)
 MOST = {True: 200, False: 2_000}  # labels that the reference encodes; quick or not
-BESIDE = {True: 2_000, False: 10_000}  # labels up to which it stands beside; quick or not
 FEW = {True: (8, 40), False: (8, 200)}  # labels that its time is taken from where there are more
 
 
@@ -31,9 +30,8 @@ def an_image(labels: int, setting: Setting, precision: Precision) -> Case:
     plain = partial(plain_image, built)
     direct = labels <= MOST[setting.quick]
     rival = Rival(REFERENCE, (plain(labels),)) if direct else longer(REFERENCE, plain, FEW[setting.quick], labels)
-    rivals = [rival] if labels <= BESIDE[setting.quick] else []
     run, flop = recognition(built, 1, random_labels(built, labels)), built.floor().recognise(1, labels)
-    return Case(f"one image, {labels:,} labels", run, rivals, flop)
+    return Case(f"one image, {labels:,} labels", run, [rival], flop)
 
 
 def recognition(

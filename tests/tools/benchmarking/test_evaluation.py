@@ -34,7 +34,7 @@ def test_the_run_gives_the_metrics_of_both_weights_under_both_lists(quick):
 
 @pytest.mark.parametrize("once", [False, True])
 def test_the_reference_scores_every_batch_by_both_weights(tiny, quick, once):
-    built = build(tiny, quick, overrides=(*SHAPES, "MODEL.OT_STOP", "batch"))
+    built = build(tiny, quick, overrides=(*SHAPES, "DATASETS.SUBSET", "4", "MODEL.OT_STOP", "batch"))
     method, protocols = built.method.eval(), evaluated(built.cfg, build_test(built.cfg, "test"))
     ema = averages(method, built.cfg, 1)
     with torch.no_grad():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model import compiling
-from model.compiling import COMPILERS, CompilerError, shared_library
+from model import c_library
+from model.c_library import COMPILERS, CompilerError, shared_library
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="needs a C compiler")
 
@@ -42,8 +42,8 @@ def test_functions_of_the_file_can_be_called(source):
 
 def test_a_kept_library_is_not_compiled_again(source, monkeypatch):
     shared_library(source)
-    run = compiling._run
-    monkeypatch.setattr(compiling, "_run", lambda line: run(line) if "--version" in line else pytest.fail("compiled"))
+    run = c_library._run
+    monkeypatch.setattr(c_library, "_run", lambda line: run(line) if "--version" in line else pytest.fail("compiled"))
     assert shared_library(source).answer() == 42
 
 
@@ -52,7 +52,7 @@ def test_another_source_compiler_or_processor_makes_another_library(source, monk
     processor.write_text("flags\t\t: fpu more\n")
     shared_library(source)
     with monkeypatch.context() as patch:
-        patch.setattr(compiling, "CPU_INFO", processor)
+        patch.setattr(c_library, "CPU_INFO", processor)
         shared_library(source)
     with monkeypatch.context() as patch:
         patch.setenv("CC", f"{next(filter(shutil.which, COMPILERS))} -DNDEBUG")
@@ -63,7 +63,7 @@ def test_another_source_compiler_or_processor_makes_another_library(source, monk
 
 
 def test_without_a_description_of_the_processor_it_is_compiled(source, monkeypatch):
-    monkeypatch.setattr(compiling, "CPU_INFO", source.parent / "missing")
+    monkeypatch.setattr(c_library, "CPU_INFO", source.parent / "missing")
     assert shared_library(source).answer() == 42
 
 
@@ -92,7 +92,7 @@ def test_without_a_folder_to_compile_in_it_is_refused(source, monkeypatch):
     def full(**_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compiling, "TemporaryDirectory", full)
+    monkeypatch.setattr(c_library, "TemporaryDirectory", full)
     with pytest.raises(CompilerError, match="no folder to compile in: No space left"):
         shared_library(source)
 
@@ -133,7 +133,7 @@ def test_the_first_line_of_what_a_compiler_complains_of_is_shown(source):
     ],
 )
 def test_broken_compilers_are_named_and_leave_nothing(source, monkeypatch, script, said):
-    monkeypatch.setattr(compiling, "LONGEST", 0.1 if "sleep" in script else 60)
+    monkeypatch.setattr(c_library, "LONGEST", 0.1 if "sleep" in script else 60)
     pretend(source, monkeypatch, script)
     with pytest.raises(CompilerError, match=said):
         shared_library(source)
