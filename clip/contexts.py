@@ -47,12 +47,13 @@ class Context(nn.Module):
         initial: (n, W), what it starts as, or (C, n, W), what those of C labels start as.
         recompute: keep only what enters each block, and compute the rest again in the backward pass (gradient
             checkpointing): less memory with many labels, more time.
+        named: whether names stand behind it; False: a full stop alone.
     """
 
-    def __init__(self, initial: Tensor, *, recompute: bool) -> None:
+    def __init__(self, initial: Tensor, *, recompute: bool, named: bool = True) -> None:
         super().__init__()
         self.vectors = nn.Parameter(initial)
-        self.recompute = recompute
+        self.recompute, self.named = recompute, named
 
     def forward(self, text: TextEncoder, names: Sequence[str], rows: Tensor | None = None) -> Tensor:
         """Features (C, D) of the names behind the context, not normalised.
@@ -65,7 +66,7 @@ class Context(nn.Module):
         Raises:
             clip.load.TextError: if a name is too long to stand behind the context.
         """
-        bare = text.bare(names)
+        bare = text.bare(names if self.named else ("",) * len(names))
         vectors: Tensor = self.vectors
         count = vectors.shape[-2]
         places = len(text.text.positional_embedding) - count

@@ -58,17 +58,18 @@ class ImageTrunk(Trunk):
         ladder_start: 0-based block whose input the student's local stream starts from; 0, the patch embeddings, in the
             release, the first block of the ladder in Eq. (5) as printed.
         positions: how positional embeddings are brought to another grid, see `resize_positions`.
+        regions: what `dense_features` takes patches for, values or saa.
     """
 
     def __init__(
         self, visual: Any, *, adapted: Sequence[int], saa_blocks: Sequence[int], ladder_factor: float,
-        ladder_start: int, positions: str,
+        ladder_start: int, positions: str, regions: str = "values",
     ) -> None:  # fmt: skip
         super().__init__()
         self.visual = visual
         self.blocks = list(visual.transformer.resblocks)  # a plain list: registered below `visual` already
         self.adapted, self.saa_blocks, self.ladder_factor = tuple(adapted), frozenset(saa_blocks), ladder_factor
-        self.ladder_start, self.positions = ladder_start, positions
+        self.ladder_start, self.positions, self.regions = ladder_start, positions, regions
         self.fork = min(adapted, default=len(self.blocks))
 
     @property
@@ -108,13 +109,18 @@ class ImageTrunk(Trunk):
     def dense_features(self, images: Tensor) -> DenseFeatures:
         """The frozen CLIP's own features of the images and of their patches.
 
-        Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`).
+        Patches pass the last block without query-key attention (`clip.blocks.run_block_on_values`); or, where `regions`
+        is "saa", they are the local features of RAM's teacher (`teacher_regions`).
         """
         x, _ = self.embed(images)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = run_block(block, x)
+        local, last = x[:, 1:], self.blocks[-1]
+        for index in range(len(self.blocks) - 1):
+            x, saa = self._advance(index, x, needs_saa=self.regions == "saa")
+            local = local if saa is None else local + saa
         image = self.project(run_block_at_start(last, x)[:, 0])
+        if self.regions == "saa":
+            local = local + self_aware_attention(last, project_values(last, x))[:, 1:]
+            return DenseFeatures(image, self.project(local))
         return DenseFeatures(image, self.project(run_block_on_values(last, x[:, 1:])))
 
     def regions_with_mean(self, images: Tensor) -> Tensor:

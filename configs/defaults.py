@@ -24,6 +24,9 @@ _C.MODEL.CLIP_WEIGHTS = "openai"  # a tag of open_clip, a local file, or "random
 _C.MODEL.CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # pixels in [0, 1]; what the CLIP was trained with,
 _C.MODEL.CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # used by the zero-shot row of the results
 _C.MODEL.POSITIONS = "bilinear"  # how positional embeddings are resized to INPUT.SIZE_*: bilinear or bicubic
+# Regions of a ViT for methods on its frozen features: values, patches behind a last block that sees each alone; or saa,
+# the sums of embeddings and self-aware attention that RAM's teacher has. Zero-shot CLIP and methods other than RAM.
+_C.MODEL.REGIONS = "values"
 _C.MODEL.TEMPLATE = "A photo of a {}."  # becomes the text of a label
 # Blocks with TSS and visual prompts: last n, first n, all, none, or their 0-based indices; (-1,) and (n, -1) of the
 # release are none and the first n.
@@ -110,6 +113,9 @@ _C.MODEL.CONTEXT.COUNT = 4  # vectors of each; paper, Table 7: not stated; CoOp 
 # Such as "a photo of a": a context starts as these, a vector for each token whatever COUNT is; a negative one never
 # does. "": vectors drawn from N(0, 0.02^2), as CoOp and DualCoOp do; paper, Table 7: not stated.
 _C.MODEL.CONTEXT.WORDS = ""
+# Of trm-ml and dualcoop-partial, what negative contexts stand in front of: names, as in the earlier code of TRM-ML's
+# authors; or nothing, and then they begin with WORDS too. Its paper: not stated.
+_C.MODEL.CONTEXT.NEGATIVE = "names"
 _C.MODEL.CONTEXT.RECOMPUTE = False  # gradient checkpointing of the text tower: less memory with many labels, more time
 
 _C.MODEL.DUALCOOP = CfgNode()
@@ -125,6 +131,7 @@ _C.MODEL.TRM.HIDDEN = 2048  # units of the decoder's feed-forward part; not stat
 _C.MODEL.TRM.DROPOUT = 0.1  # of the decoder; not stated; SADCL, the authors' earlier code, has it
 _C.MODEL.TRM.ATTENTION = "softmax"  # weights of the cross-attention: softmax, or the sigmoid of Eq. (2); not stated
 _C.MODEL.TRM.SELF_ATTENTION = True  # of the queries; not stated, but the count of parameters fits
+_C.MODEL.TRM.QUERIES = "random"  # of labels, at the beginning: random, or texts, the features of their texts
 _C.MODEL.TRM.SCALE = 49.9  # 1 / tau of Eq. (1) at the beginning; not stated; exp(3.91) in the authors' earlier code
 _C.MODEL.TRM.REGION_WEIGHT = 1.0  # alpha
 _C.MODEL.TRM.KD_WEIGHT = 0.05  # beta; 0: no distillation

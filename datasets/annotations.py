@@ -13,7 +13,7 @@ from files import read_text
 
 __all__ = ["read_records"]
 
-SHAPES_SPLITS = ("train", "val", "test")
+SHAPES_SPLITS = ("train", "val", "test", "all")
 SHAPES_SOURCE = re.compile(rf"(?P<split>{'|'.join(SHAPES_SPLITS)})(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 TABLES = (".csv", ".tsv")
 
@@ -22,9 +22,9 @@ def read_records(source: str, root: str, *, separator: str = "auto", empty_is_un
     """The records of an annotation file, of a folder, or of a split of the embedded world.
 
     Args:
-        source: `shapes:train`, `shapes:val`, `shapes:test`, or a part such as `shapes:train[:100]`; a JSON of the
-            release or a COCO `instances_*.json`; a CSV or TSV; a VOC folder or a list in its `ImageSets/Main`; a
-            folder of images with a text file each.
+        source: `shapes:train`, `shapes:val`, `shapes:test`, `shapes:all`, or a part such as `shapes:train[:100]`; a
+            JSON of the release or a COCO `instances_*.json`; a CSV or TSV; a VOC folder or a list in its
+            `ImageSets/Main`; a folder of images with a text file each.
         root: what a relative path is relative to.
         separator: between the labels of a cell or line, see `formats.table`.
         empty_is_unknown: see `formats.table`.

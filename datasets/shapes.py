@@ -8,7 +8,7 @@ Scenes hold more objects than those that the benchmark's CLIP was pre-trained on
 names: what a global feature blurs and regions keep apart.
 
 Splits follow the open-vocabulary protocol of the paper: training scenes hold seen labels only,
-validation and test scenes hold any of the 65 labels.
+validation and test scenes hold any of the 65 labels. `all` is for training without unseen labels.
 """
 
 import math
@@ -65,6 +65,7 @@ SPLITS = {
     "val": Split(2, 1_000, LABELS),
     "test": Split(3, 2_000, LABELS),
     "pretrain": Split(4, 2**31, LABELS),  # for tools/pretrain_clip.py; shares no scene with the others
+    "all": Split(5, 6_000, LABELS),  # to train where every label has to be seen
 }
 
 

@@ -14,8 +14,8 @@ from clip.trunk import Trunk
 from model.method import ModelError, Recipe
 
 __all__ = [
-    "build_context", "fewest_regions", "frozen_text", "frozen_trunk", "frozen_vit", "recipe_of", "refuse_impossible",
-    "require_vit",
+    "build_context", "build_negative", "fewest_regions", "frozen_text", "frozen_trunk", "frozen_vit", "recipe_of",
+    "refuse_impossible", "require_vit",
 ]  # fmt: skip
 
 
@@ -60,11 +60,16 @@ def frozen_trunk(cfg: CfgNode, towers: ClipTowers, *, pool_positions: bool = Tru
     """The image tower as it is, whichever it is.
 
     Args:
-        cfg: the configuration, of which MODEL.POSITIONS is read.
+        cfg: the configuration, of which MODEL.POSITIONS and MODEL.REGIONS are read.
         towers: the frozen CLIP.
         pool_positions: whether the attention pool of a ResNet has its positional embeddings; a ViT always has its own.
+
+    Raises:
+        ModelError: naming the key, where MODEL.REGIONS is of a ViT alone.
     """
     if is_resnet(towers.visual):
+        wanted = f"values with the ResNet {cfg.MODEL.BACKBONE}"
+        refuse_impossible([("REGIONS", cfg.MODEL.REGIONS, cfg.MODEL.REGIONS == "values", wanted)])
         return ResNetTrunk(towers.visual, positions=cfg.MODEL.POSITIONS if pool_positions else None)
     return frozen_vit(cfg, towers)
 
@@ -73,8 +78,9 @@ def frozen_vit(cfg: CfgNode, towers: ClipTowers, adapted: Sequence[int] = ()) ->
     """The image tower as it is, tapped behind the blocks `adapted`; ModelError where it is a ResNet."""
     require_vit(cfg, towers)
     return ImageTrunk(
-        towers.visual, adapted=adapted, saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions=cfg.MODEL.POSITIONS
-    )
+        towers.visual, adapted=adapted, saa_blocks=(), ladder_factor=1.0, ladder_start=0,
+        positions=cfg.MODEL.POSITIONS, regions=cfg.MODEL.REGIONS,
+    )  # fmt: skip
 
 
 def frozen_text(cfg: CfgNode, towers: ClipTowers, texts: Mapping[str, str] = NO_TEXTS) -> TextEncoder:
@@ -88,7 +94,9 @@ def fewest_regions(cfg: CfgNode, towers: ClipTowers) -> int:
     return min((h // height) * (w // width) for h, w in (cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST))
 
 
-def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "", labels: int = 0) -> Context:
+def build_context(
+    cfg: CfgNode, text: TextEncoder, *, words: str = "", labels: int = 0, named: bool = True
+) -> Context:  # fmt: skip
     """A context before it is learned.
 
     Args:
@@ -96,6 +104,7 @@ def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "", labels: i
         text: the text tower.
         words: that it starts as, a vector for each of their tokens; "": vectors drawn at random.
         labels: of so many labels each has a context of its own; 0: all share one.
+        named: whether the names of labels stand behind it.
 
     Raises:
         ModelError: naming the key, if there are no vectors, or no place for a name beside them.
@@ -111,4 +120,10 @@ def build_context(cfg: CfgNode, text: TextEncoder, *, words: str = "", labels: i
         initial = drawn.unflatten(0, (labels, count)) if labels else drawn
     elif labels:
         initial = initial.repeat(labels, 1, 1)
-    return Context(initial, recompute=cfg.MODEL.CONTEXT.RECOMPUTE)
+    return Context(initial, recompute=cfg.MODEL.CONTEXT.RECOMPUTE, named=named)
+
+
+def build_negative(cfg: CfgNode, text: TextEncoder, labels: int) -> Context:
+    """The negative contexts of so many labels, as MODEL.CONTEXT.NEGATIVE says; see `build_context`."""
+    named = cfg.MODEL.CONTEXT.NEGATIVE == "names"
+    return build_context(cfg, text, words="" if named else cfg.MODEL.CONTEXT.WORDS, labels=labels, named=named)

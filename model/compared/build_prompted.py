@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 from clip.load import ClipTowers
 from clip.text import NO_TEXTS
 from loss.build import build_loss, build_summed_asl
-from model.build_parts import build_context, frozen_text, frozen_trunk, recipe_of
+from model.build_parts import build_context, build_negative, frozen_text, frozen_trunk, recipe_of
 from model.compared.coop import CoOp
 from model.compared.dual_coop import DualCoOp
 from model.compared.dual_coop_partial import PartialDualCoOp
@@ -76,7 +76,7 @@ def build_dual_coop_partial(
         text=text,
         labels=labels,
         positive=build_context(cfg, text, words=cfg.MODEL.CONTEXT.WORDS, labels=len(labels)),
-        negative=build_context(cfg, text, labels=len(labels)),
+        negative=build_negative(cfg, text, len(labels)),
         sharpness=cfg.MODEL.DUALCOOP.SHARPNESS if cfg.MODEL.DUALCOOP.POOLING == "reweight" else None,
         scale=cfg.MODEL.DUALCOOP.SCALE,
         loss=build_summed_asl(cfg, smallest=PARTIAL_SMALLEST),

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch.nn.functional as F
+from torch import Tensor
 from yacs.config import CfgNode
 
 from clip.load import ClipTowers
-from clip.text import NO_TEXTS
+from clip.text import NO_TEXTS, TextEncoder
 from loss.build import build_summed_asl
-from model.build_parts import build_context, fewest_regions, frozen_text, frozen_trunk, refuse_impossible
+from model.build_parts import (
+    build_context,
+    build_negative,
+    fewest_regions,
+    frozen_text,
+    frozen_trunk,
+    refuse_impossible,
+)
 from model.method import ModelError
 from model.trm.category_prototypes import KINDS, CategoryPrototypes
 from model.trm.method import TRMML
@@ -35,9 +44,10 @@ def build_trm(
         text=text,
         labels=labels,
         positive=build_context(cfg, text, words=cfg.MODEL.CONTEXT.WORDS, labels=len(labels)),
-        negative=build_context(cfg, text, labels=len(labels)),
+        negative=build_negative(cfg, text, len(labels)),
         decoder=RegionDecoder(
             labels=len(labels),
+            queries=_queries(cfg, text, labels),
             width=width,
             hidden=cfg.MODEL.TRM.HIDDEN,
             dropout=cfg.MODEL.TRM.DROPOUT,
@@ -71,6 +81,13 @@ def _weights(cfg: CfgNode) -> Weights:
         distillation_reduction=cfg.MODEL.TRM.KD_REDUCTION,
         contrast_temperature=cfg.MODEL.TRM.CONTRAST_TEMPERATURE,
     )
+
+
+def _queries(cfg: CfgNode, text: TextEncoder, labels: Sequence[str]) -> Tensor | None:
+    """What the queries begin as, (C, D): features of the labels' texts, as long as random ones; None: random."""
+    if cfg.MODEL.TRM.QUERIES == "random":
+        return None
+    return text.joint_width**0.5 * F.normalize(text.prefix(labels).plain.float(), dim=-1)
 
 
 def _check_labels(labels: Sequence[str], seen: int) -> None:

@@ -32,7 +32,7 @@ __all__ = ["Asked", "RegionDecoder", "grid_of", "region_features", "sine_positio
 class Asked(NamedTuple):
     """Where the labels look."""
 
-    content: Tensor  # (B, C, D), z1
+    content: Tensor  # (B, C, D), z1, or (1, C, D) where it is that of all images
     energies: Tensor  # (B, C, N), E, float32
 
 
@@ -42,6 +42,7 @@ class RegionDecoder(nn.Module):
     Args:
         labels: C.
         width: D.
+        queries: (C, D), what Q begins as; None: drawn at random, the paper's other way.
         hidden: units of the feed-forward part.
         dropout: on the weights of both attentions, behind them, within and behind the feed-forward part.
         attention: weights of the cross-attention: softmax or sigmoid.
@@ -49,10 +50,11 @@ class RegionDecoder(nn.Module):
     """
 
     def __init__(
-        self, *, labels: int, width: int, hidden: int, dropout: float, attention: str, self_attention: bool
-    ) -> None:
+        self, *, labels: int, width: int, hidden: int, dropout: float, attention: str, self_attention: bool,
+        queries: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(labels, width))
+        self.queries = nn.Parameter(torch.randn(labels, width) if queries is None else queries.clone())
         self.attention, self.dropout = attention, nn.Dropout(dropout)
         self.own = _Attention(width, self.dropout) if self_attention else None
         self.cross = _Attention(width, self.dropout)
@@ -69,7 +71,8 @@ class RegionDecoder(nn.Module):
             rows: (L,), int64, which of the labels ask.
         """
         queries = self.queries[rows]
-        content = self.situated(torch.zeros_like(queries).expand(len(features), -1, -1), queries)
+        images = 1 if self.own is None else len(features)  # dropout tells images apart, else all begin alike
+        content = self.situated(torch.zeros_like(queries).expand(images, -1, -1), queries)
         return Asked(content, self.energies(content, queries, features, positions))
 
     def situated(self, content: Tensor, queries: Tensor) -> Tensor:

@@ -188,3 +188,10 @@ def test_features_under_bfloat16_autocast_are_near_those_of_float32(text):
         found.sum().backward()
     assert torch.cosine_similarity(found, context(text, NAMES)).min() > 0.999
     assert context.vectors.grad.isfinite().all()
+
+
+def test_a_context_without_names_says_the_same_whatever_they_are(text, towers):
+    context = Context(word_context(text, "a photo of a"), recompute=False, named=False)
+    found = context(text, NAMES)
+    close(found, uncut(towers, ("",) * 3, context.vectors[None]))
+    assert torch.equal(found[0], found[1])

@@ -84,6 +84,16 @@ def test_dense_features_are_patches_that_see_only_themselves_in_the_last_block(v
     close(regions, visual.ln_post(last(x, attn_mask=alone)[:, 1:]) @ visual.proj)
 
 
+def test_dense_features_can_be_the_local_features_of_rams_teacher(visual):
+    batch = images()
+    trunk = ImageTrunk(visual, adapted=(), saa_blocks=(), ladder_factor=1.0, ladder_start=0, positions="bilinear",
+                       regions="saa")  # fmt: skip
+    features, regions = trunk.dense_features(batch)
+    assert torch.equal(features, trunk.global_features(batch))
+    _, local, _ = both_streams(visual, batch, {})
+    close(regions, visual.ln_post(local) @ visual.proj)
+
+
 def test_the_feature_map_is_open_clips_patches_behind_the_last_layer_norm(visual, monkeypatch):
     found = trunk_of(visual).feature_map(images(2, 32, 32))
     monkeypatch.setattr(visual, "output_tokens", True)

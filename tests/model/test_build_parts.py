@@ -40,6 +40,11 @@ def test_a_method_that_needs_a_vit_says_so_on_a_resnet_with_both_keys_and_a_way_
     assert "\n" not in str(caught.value)
 
 
+def test_regions_of_a_vit_alone_are_refused_on_a_resnet(resnet):
+    with pytest.raises(ModelError, match=r"^MODEL.REGIONS must be values with the ResNet RN-tiny, not 'saa'$"):
+        build(resnet, "dualcoop", "MODEL.REGIONS", "saa")
+
+
 @pytest.mark.parametrize("score", ["global", "local", "both"])
 def test_zero_shot_clip_scores_on_a_resnet(resnet, score):
     method = build(resnet, "zero-shot", "MODEL.ZERO_SHOT.SCORE", score).eval()

@@ -16,7 +16,7 @@ OF_THE_BENCHMARK = (
     "MODEL.CLIP_MEAN", "MODEL.CLIP_STD", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST",
 )  # fmt: skip
 SEEN, UNSEEN = ("cat", "cup", "dog", "traffic light"), ("kite", "sun")
-ALL_SEEN = ("dualcoop-partial",)  # learns something of each label's own
+ALL_SEEN = ("dualcoop-partial", "trm-ml")  # learn something of each label's own
 SMALLER = {"comc": ("MODEL.COMC.SENTENCES", "8")}  # whose own size would take long
 
 of_each = pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import nn
 
@@ -91,6 +92,21 @@ def test_positive_contexts_can_begin_as_words(towers):
     assert method.positive.vectors.shape == (4, 4, 64)
     assert all(torch.equal(own, method.positive.vectors[0]) for own in method.positive.vectors)
     assert not torch.equal(method.negative.vectors[0], method.negative.vectors[1])
+
+
+def test_negative_contexts_without_names_begin_as_the_words_too(towers):
+    method = build(towers, "MODEL.CONTEXT.WORDS", "a photo of a", "MODEL.CONTEXT.NEGATIVE", "nothing")
+    assert torch.equal(method.negative.vectors, method.positive.vectors)
+    labels = method.encode_labels(LABELS)
+    assert torch.equal(labels.negative[0], labels.negative[1])
+    assert not torch.equal(labels.positive[0], labels.positive[1])
+
+
+def test_queries_can_begin_as_texts_as_long_as_random_ones(towers):
+    method = build(towers, "MODEL.TRM.QUERIES", "texts")
+    queries, texts = method.decoder.queries, method.text.prefix(LABELS).plain
+    torch.testing.assert_close(queries.norm(dim=-1), torch.full((4,), queries.shape[1] ** 0.5))
+    torch.testing.assert_close(F.cosine_similarity(queries, texts), torch.ones(4))
 
 
 def test_the_scale_begins_as_asked_for(towers):
