@@ -1,0 +1,1 @@
+"""What `tools/pretrain_clip.py` trains: objective, towers, and the worlds whose scenes it is shown."""
