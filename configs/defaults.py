@@ -174,7 +174,8 @@ _C.DATASETS = CfgNode()
 _C.DATASETS.NAMES = "COCO_ZS"  # for logs and tables
 _C.DATASETS.ROOT_DIR = ""  # what the paths below are relative to
 _C.DATASETS.IMAGE_DIR = ""  # where image files are
-_C.DATASETS.TRAIN = "records/train.json"  # annotation file or folder in any format of docs/data.md, or shapes:train
+# Annotation file or folder in any format of docs/data.md, or drawn scenes: shapes:train, emoji:train[:900], ...
+_C.DATASETS.TRAIN = "records/train.json"
 _C.DATASETS.VAL = ""  # same, of all labels; "": none, or cut from TRAIN
 _C.DATASETS.TEST = "records/test.json"  # of all labels (GZSL); "": cut from TRAIN
 _C.DATASETS.TEST_ZSL = ""  # of unseen labels; "": images of TEST with an unseen label

@@ -6,7 +6,6 @@ Annotation files hold paths of the machine they were made on (`/mnt/.../trainval
 
 import os
 import posixpath
-import re
 import threading
 import unicodedata
 import warnings
@@ -19,15 +18,14 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from datasets import shapes
 from datasets.records import DataError, MissingFileError
+from datasets.worlds import is_reference, scene_of
 
 __all__ = [
-    "FORMATS", "IMAGE_SUFFIXES", "MOST_PIXELS", "SHAPES", "decode_image", "locate", "open_image", "open_truncated",
-    "present", "require_images",
+    "FORMATS", "IMAGE_SUFFIXES", "MOST_PIXELS", "decode_image", "locate", "open_image", "open_truncated", "present",
+    "require_images",
 ]  # fmt: skip
 
-SHAPES = "shapes:"
 PILLOW = threading.Lock()  # whether Pillow takes truncated files is a global of its module
 MOST_PIXELS = 178_956_970  # more than these Pillow holds for an attack
 # What is opened; others, such as EPS, would have Pillow start programs or seldom used decoders.
@@ -118,7 +116,7 @@ def _errors(images: Sequence[str], root: str) -> Iterator[DataError | None]:
     """What keeps each image from being found, or None."""
     for image in images:
         try:
-            if not image.startswith(SHAPES):
+            if not is_reference(image):
                 _found(image, root)
         except DataError as error:
             yield error
@@ -144,7 +142,7 @@ def open_image(
     animation is its first frame.
 
     Args:
-        reference: a path, see `locate`, or a scene of the embedded world such as `shapes:test/17`.
+        reference: a path, see `locate`, or a scene of an embedded world such as `shapes:test/17`.
         root: the folder of the images.
         rotate: whether EXIF orientation is applied, as viewers do; for photographs straight from a phone.
         most_pixels: that it may have, at most `MOST_PIXELS`; its head says how many before any is decoded.
@@ -152,8 +150,8 @@ def open_image(
     Raises:
         DataError: naming the file, if it is missing, truncated, no image, or has too many pixels.
     """
-    if reference.startswith(SHAPES):
-        return _scene(reference)
+    if is_reference(reference):
+        return scene_of(reference).image
     path = locate(reference, root)
     return decode_image(path, str(path), rotate=rotate, most_pixels=most_pixels)
 
@@ -217,16 +215,6 @@ def _truncated_files() -> Iterator[None]:
             yield
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def _scene(reference: str) -> Image.Image:
-    match = re.fullmatch(rf"{SHAPES}(\w+)/(\d+)", reference)
-    if match is None or match[1] not in shapes.SPLITS:
-        raise DataError(f"{reference!r} is no scene of the embedded world, such as 'shapes:test/17'")
-    try:
-        return shapes.scene(match[1], int(match[2])).image
-    except IndexError as error:
-        raise DataError(str(error)) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.images import SHAPES, locate
+from datasets.images import locate
 from datasets.records import DataError, MissingFileError
+from datasets.worlds import is_reference
 from files import read_text
 
 __all__ = [
@@ -157,8 +158,8 @@ def checksum(pixels: np.ndarray) -> int:
 
 
 def file_bytes(name: str, root: str) -> int | None:
-    """The size of an image's file; 0 for a scene of the embedded world, None where there is no file."""
-    if name.startswith(SHAPES):
+    """The size of an image's file; 0 for a scene of an embedded world, None where there is no file."""
+    if is_reference(name):
         return 0
     try:
         return os.path.getsize(locate(name, root))

@@ -1,4 +1,4 @@
-"""The embedded world: scenes of coloured shapes on textured backgrounds, drawn on demand.
+"""The embedded world `shapes`: scenes of coloured shapes on textured backgrounds, drawn on demand.
 
 A label is a colour and a shape (`red circle`), so telling an image's labels means binding the right
 colour to the right shape: an image of a red circle and a blue star must not be tagged `blue circle`.

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from datasets.images import IMAGE_SUFFIXES, SHAPES
+from datasets.images import IMAGE_SUFFIXES
 from datasets.records import DataError, MissingFileError
+from datasets.worlds import is_reference, world_of
 
 __all__ = ["Listed", "files_of", "find_pictures", "require_readable_name"]
 
@@ -78,7 +79,7 @@ def require_readable_name(picture: str) -> None:
     Raises:
         DataError: if the path has a line break or bytes that are no UTF-8, or names no file.
     """
-    if picture.startswith(SHAPES):
+    if is_reference(picture):
         return
     if any("\ud800" <= character <= "\udfff" for character in picture):
         raise DataError(f"{picture!r}: the name is not UTF-8: rename the file")
@@ -89,7 +90,7 @@ def require_readable_name(picture: str) -> None:
 
 
 def _of_argument(argument: str) -> Iterator[str]:
-    if argument.startswith(SHAPES):
+    if is_reference(argument):
         yield _reference(argument)
     elif os.path.isfile(argument):
         yield str(Path(argument))
@@ -111,12 +112,12 @@ def _of_lines(lines: Iterable[str]) -> Iterator[str]:
         if os.path.isdir(path):
             yield from _of_folder(path)
         elif path.strip():
-            yield _reference(path) if path.startswith(SHAPES) else str(Path(path))
+            yield _reference(path) if is_reference(path) else str(Path(path))
 
 
 def _reference(text: str) -> str:
-    if re.fullmatch(rf"{SHAPES}[a-z]+/[0-9]+", text) is None:
-        raise DataError(f"{text!r} is no scene of the embedded world, such as '{SHAPES}test/17'")
+    if re.fullmatch(r"[a-z]+:[a-z_]+/[0-9]+", text) is None:
+        raise DataError(f"{text!r} is no scene of the embedded world, such as '{world_of(text).name}:test/17'")
     return text
 
 
@@ -130,8 +131,8 @@ def _of_folder(folder: str) -> Iterator[str]:
 
 
 def _name(picture: str, folder: Path | None) -> str:
-    if picture.startswith(SHAPES):
-        return picture.removeprefix(SHAPES)
+    if is_reference(picture):
+        return picture.partition(":")[2]
     path = Path(picture) if folder is None else Path(picture).relative_to(folder)
     return "/".join(part for part in path.parts if part not in ("..", path.anchor))
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.images import SHAPES
 from datasets.records import MissingFileError
+from datasets.worlds import is_reference
 from tagging.portable import TaggerError
 
 __all__ = ["Encoded", "Picture", "Preparation", "is_one"]
@@ -51,7 +51,7 @@ class Preparation(NamedTuple):
         """The picture at its own size."""
         if isinstance(picture, str | os.PathLike):
             path = os.fspath(picture)
-            if not path.startswith(SHAPES) and not os.path.isfile(path):  # lists may name files loosely, callers not
+            if not is_reference(path) and not os.path.isfile(path):  # lists may name files loosely, callers not
                 raise MissingFileError(f"no picture {path}")
             return self.open(path, os.curdir)
         if isinstance(picture, Encoded):

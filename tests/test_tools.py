@@ -14,15 +14,15 @@ TINY = str(ROOT / "configs" / "tiny.yml")
 CASES = [
     ("benchmark", "--compare", "gone.json"), ("benchmark", "machine", "--quick", "--json", "/dev/null/x/y.json"),
     ("benchmark", "--write", "/dev/null/x.md"),
-    ("calibrate", "gone"), ("check_parity", "gone.npz"), ("compare", "gone"), ("draw_shapes", "/dev/null/x"),
+    ("calibrate", "gone"), ("check_parity", "gone.npz"), ("compare", "gone"), ("draw_scenes", "/dev/null/x"),
     ("evaluate_scores", "gone.npz"), ("index_images", "gone", "--out", "index"), ("localise", "gone"),
     ("make_parity", "--backbone", "ViT-tiny-8", "--out", "gone/x.npz"),
-    ("search_images", "gone", "dog"), ("show_shapes", "gone/x.png"), ("chaos", "--keep", "/dev/null/x"),
+    ("search_images", "gone", "dog"), ("show_scenes", "gone/x.png"), ("chaos", "--keep", "/dev/null/x"),
     ("visualize", "gone.png", "--run", "gone", "--out", "figures"),
     ("benchmark", "--compare", LONG), ("benchmark", "--write", LONG),
-    ("calibrate", LONG), ("check_parity", f"{LONG}.npz"), ("compare", LONG), ("draw_shapes", LONG),
+    ("calibrate", LONG), ("check_parity", f"{LONG}.npz"), ("compare", LONG), ("draw_scenes", LONG),
     ("evaluate_scores", f"{LONG}.npz"), ("localise", LONG), ("search_images", LONG, "dog"),
-    ("show_shapes", f"{LONG}.png"), ("chaos", "--keep", LONG),
+    ("show_scenes", f"{LONG}.png"), ("chaos", "--keep", LONG),
     ("reproduce", "--table", "11", "--config_file", TINY, "--out", LONG),
 ]  # fmt: skip
 

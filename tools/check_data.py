@@ -27,8 +27,9 @@ from datasets.annotations import read_records
 from datasets.benchmarks.published import BY_NAME, Published, compared
 from datasets.compose import Splits
 from datasets.formats.release import checksum
-from datasets.images import SHAPES, locate, open_image, open_truncated
+from datasets.images import locate, open_image, open_truncated
 from datasets.records import DataError, Records, first_few
+from datasets.worlds import is_reference
 from engine import cli
 from engine.atomic import WriteError, atomic_write
 from engine.results import aligned
@@ -69,9 +70,7 @@ def image_problems(
     With `truncated`, files that are cut short are readable: a problem of a kind of their own.
     """
     wanted = [
-        (image, folder, decode, truncated, most_pixels)
-        for image in dict.fromkeys(images)
-        if not image.startswith(SHAPES)
+        (image, folder, decode, truncated, most_pixels) for image in dict.fromkeys(images) if not is_reference(image)
     ]
     with ExitStack() as stack:
         checked: Iterable[Problem | None] = map(_image_problem, wanted)

@@ -3,7 +3,7 @@
     python tools/index_images.py photographs more/a.jpg --out index [--run RUN]
 
 Pictures are files, folders with all below them, or patterns in quotes; shapes:test and shapes:train[:300] are scenes
-of the embedded world. Pictures that the index holds are left out, so the same command goes on where it was stopped and
+of an embedded world. Pictures that the index holds are left out, so the same command goes on where it was stopped and
 adds new ones. Exit code 1 if pictures cannot be read; they are named. `tools/search_images.py` asks; docs/search.md.
 """
 
@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import interrupts  # noqa: F401 - before all that takes long
 
-from datasets.annotations import read_records
-from datasets.images import SHAPES
+from datasets.worlds import is_reference, records_of
 from engine import cli
 from engine.run import resolve_device
 from tagging import Tagger
@@ -28,13 +27,13 @@ from tagging.source import find_source
 
 
 def scenes(argument: str) -> list[str]:
-    """References to the scenes of a split of the embedded world or of a part of one; any other argument as it is.
+    """References to the scenes of a split of an embedded world or of a part of one; any other argument as it is.
 
     Raises:
         DataError: if there is no such split.
     """
-    whole = argument.startswith(SHAPES) and "/" not in argument
-    return list(read_records(argument, "").images) if whole else [argument]
+    whole = is_reference(argument) and "/" not in argument
+    return list(records_of(argument).images) if whole else [argument]
 
 
 def main(argv: list[str] | None = None) -> int:

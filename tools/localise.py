@@ -1,6 +1,6 @@
 """How well RAM's maps point at objects, in numbers: python tools/localise.py RUN [RUN ...] [--images N] [--out FILE].
 
-On test scenes of the embedded benchmark, where the object of every pixel is known; all 65 labels are candidates.
+On test scenes of an embedded world, where the object of every pixel is known; all its labels are candidates.
 A RUN is one that was trained there, its checkpoint, or an exported tagger; several, as of several seeds, give mean and
 standard deviation. `tagging/localisation.py` says what is measured, docs/localisation.md what came out. FILE is JSON.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from configs import flat, restore_config
-from datasets.shapes import LABELS, SIZE, SPLITS, scene_labels, scene_masks
+from datasets.worlds import WORLDS, World
 from engine import cli
 from engine.atomic import atomic_write
 from engine.provenance import file_identity, provenance
@@ -44,21 +44,22 @@ class LocaliseError(UserError, ValueError):
     """A run whose maps cannot be measured, or a number of images that there is not."""
 
 
-def objects(numbers: Sequence[int], least: float) -> tuple[Objects, Tensor]:
+def objects(world: World, numbers: Sequence[int], least: float) -> tuple[Objects, Tensor]:
     """The objects of test scenes of which at least so many pixels are seen; and which labels are there, (B, C)."""
     image, label, masks = [], [], []
-    present = torch.zeros(len(numbers), len(LABELS), dtype=torch.bool)
+    present = torch.zeros(len(numbers), len(world.labels), dtype=torch.bool)
     for place, number in enumerate(numbers):
-        for name, mask in zip(scene_labels("test", number), torch.from_numpy(scene_masks("test", number)), strict=True):
-            present[place, LABELS.index(name)] = True
+        masks_of_scene = torch.from_numpy(world.scene_masks("test", number))
+        for name, mask in zip(world.scene_labels("test", number), masks_of_scene, strict=True):
+            present[place, world.labels.index(name)] = True
             if mask.sum() >= least:
                 image.append(place)
-                label.append(LABELS.index(name))
+                label.append(world.labels.index(name))
                 masks.append(mask)
     return Objects(torch.tensor(image), torch.tensor(label), torch.stack(masks)), present
 
 
-def measured(built: Built, seen: Sequence[str], images: int, device: torch.device) -> tuple[Numbers, int]:
+def measured(built: Built, world: World, seen: Sequence[str], images: int, device: torch.device) -> tuple[Numbers, int]:
     """The mean of every metric over the objects of the first so many test scenes, and how many objects those are."""
     ram = built.method.to(device)
     if not isinstance(ram, RAM):
@@ -67,12 +68,12 @@ def measured(built: Built, seen: Sequence[str], images: int, device: torch.devic
     peaks: dict[str, list[Tensor]] = {row: [] for row in ROWS}  # (B, C)
     labels, there = [], []
     with torch.no_grad():
-        encoded = ram.encode_labels(LABELS)
+        encoded = ram.encode_labels(world.labels)
     for start in tqdm(range(0, images, BATCH), "localise", unit="batch", leave=False):
         numbers = range(start, min(start + BATCH, images))
-        pixels = torch.stack([built.preparation(f"shapes:test/{number}") for number in numbers])
+        pixels = torch.stack([built.preparation(f"{world.name}:test/{number}") for number in numbers])
         image_views = views(ram, pixels.to(device), encoded)
-        shown, present = objects(numbers, VISIBLE * SIZE**2 / (image_views.grid[0] * image_views.grid[1]))
+        shown, present = objects(world, numbers, VISIBLE * world.side**2 / (image_views.grid[0] * image_views.grid[1]))
         labels.append(shown.label)
         there.append(present)
         ideal = on_grid(shown.masks, image_views.grid)
@@ -82,7 +83,7 @@ def measured(built: Built, seen: Sequence[str], images: int, device: torch.devic
             stretch = row.startswith("cosines")
             values[row].append(torch.stack(located(own, shown.masks, image_views.grid, stretch=stretch), 1))
             peaks[row].append(maps.amax(1).cpu())
-    known = torch.tensor([name in set(seen) for name in LABELS])
+    known = torch.tensor([name in set(seen) for name in world.labels])
     label, present = torch.cat(labels), torch.cat(there)
     means = {row: means_by_group(torch.cat(parts), known[label]) for row, parts in values.items()}
     for row, parts in peaks.items():
@@ -130,42 +131,51 @@ def table(mean: Numbers, deviation: Numbers | None, group: str) -> str:
     return "\n".join(lines)
 
 
-def origin(place: Path, parts: Parts, images: int, shown: int) -> dict[str, Any]:
+def origin(place: Path, parts: Parts, world: World, images: int, shown: int) -> dict[str, Any]:
     """Where the numbers of a run come from."""
     config = flat(restore_config(parts.config))
     return provenance(
         config={key: value for key, value in config.items() if key != "OUTPUT_DIR"},  # a place on one machine
         checkpoint=file_identity(place / WEIGHTS if (place / CONFIG).is_file() else checkpoint_of(place)),
-        lists={"shapes:test": {"images": images, "labels": len(LABELS), "objects": shown}},
-        seen=parts.seen, unseen=[name for name in LABELS if name not in parts.seen],
+        lists={f"{world.name}:test": {"images": images, "labels": len(world.labels), "objects": shown}},
+        seen=parts.seen, unseen=[name for name in world.labels if name not in parts.seen],
     )  # fmt: skip
 
 
-def checked(place: Path) -> Parts:
-    """The parts of a run that was trained on the benchmark."""
-    parts = read_parts(place)
-    if not set(parts.seen) < set(LABELS) or not parts.seen:
-        raise LocaliseError(f"{place} was not trained on shapes, where objects are known: name a run of shapes.yml")
-    return parts
+def checked(places: Sequence[Path]) -> tuple[list[Parts], World]:
+    """The parts of runs that were trained on one world, and the world."""
+    every, worlds = [], []
+    for place in places:
+        every.append(read_parts(place))
+        seen = set(every[-1].seen)
+        worlds += [world for world in WORLDS.values() if seen and seen < set(world.labels)]
+        if len(worlds) < len(every):
+            known, files = (" or ".join(f"{name}{end}" for name in WORLDS) for end in ("", ".yml"))
+            raise LocaliseError(f"{place} was not trained on {known}, where objects are known: name a run of {files}")
+        if worlds[-1] != worlds[0]:
+            raise LocaliseError(f"{place} is a run of {worlds[-1].name}, {places[0]} one of {worlds[0].name}")
+    return every, worlds[0]
 
 
 def main() -> None:
     """Reads the command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--images", type=int, default=SPLITS["test"].size, help="the first so many test scenes")
+    parser.add_argument("--images", type=int, help="the first so many test scenes; all if not given")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON to write the numbers to")
     parser.add_argument("--device", default="auto")
     args = cli.read(parser)
-    if not 1 <= args.images <= SPLITS["test"].size:
-        raise LocaliseError(f"--images is {args.images}; there are 1 to {SPLITS['test'].size} test scenes")
     device = resolve_device(args.device)
-    every = [checked(place) for place in args.runs]
+    every, world = checked(args.runs)
+    there = world.splits["test"].size
+    images = there if args.images is None else args.images
+    if not 1 <= images <= there:
+        raise LocaliseError(f"--images is {images}; there are 1 to {there} test scenes")
     results, about = [], []
     for place, parts in zip(args.runs, every, strict=True):
-        numbers, shown = measured(build(parts), parts.seen, args.images, device)
+        numbers, shown = measured(build(parts), world, parts.seen, images, device)
         results.append(numbers)
-        about.append(origin(place, parts, args.images, shown))
+        about.append(origin(place, parts, world, images, shown))
     mean = across(results, statistics.mean)
     deviation = across(results, statistics.stdev) if len(results) > 1 else None
     if args.out is not None:

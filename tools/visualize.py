@@ -6,7 +6,7 @@
 A folder receives two figures of every picture: NUMBER-NAME-regions.png, the features of regions before and after the
 ladder (the paper's Figures 8 and 12), and NUMBER-NAME-matching.png, re-weighting beside KCOT for all labels (Figures 6
 and 14); and found.png of all pictures: the labels that are found, with their maps (Figure 13). A file receives the last
-alone. Of scenes of the embedded benchmark it is known what they show: green labels are there, red ones are not; a star
+alone. Of scenes of the embedded worlds it is known what they show: green labels are there, red ones are not; a star
 marks labels that training never saw.
 """
 
@@ -24,7 +24,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from datasets import shapes
+from datasets.records import DataError
+from datasets.worlds import is_reference, scene_of, world_of
 from engine import cli
 from engine.atomic import atomic_write, make_folder
 from engine.run import resolve_device
@@ -46,11 +47,10 @@ class VisualizeError(UserError, ValueError):
 
 
 def truth(picture: str) -> tuple[str, ...] | None:
-    """The labels that are there, of a scene of the embedded benchmark; None for other pictures."""
-    split, _, number = picture.removeprefix("shapes:").partition("/")
-    if picture.startswith("shapes:"):
-        with suppress(KeyError, ValueError, IndexError):  # whoever opens it says that there is no such scene
-            return shapes.scene_labels(split, int(number))
+    """The labels that are there, of a scene of an embedded world; None for other pictures."""
+    if is_reference(picture):
+        with suppress(DataError):  # whoever opens it says that there is no such scene
+            return scene_of(picture).labels
     return None
 
 
@@ -100,8 +100,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def candidates_of(tagger: Tagger, pictures: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The labels that compete: of the training, of the benchmark for its scenes, and those that are wanted."""
-    scenes = shapes.LABELS if any(truth(picture) is not None for picture in pictures) else ()
+    """The labels that compete: of the training, of the world for its scenes, and those that are wanted."""
+    worlds = {world_of(picture).name: world_of(picture) for picture in pictures if truth(picture) is not None}
+    scenes = [label for world in worlds.values() for label in world.labels]
     return tuple(dict.fromkeys((*tagger.seen, *scenes, *wanted)))
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from datasets.emoji.drawings import drawing
 from datasets.emoji.names import LABELS, SEEN
+from datasets.shapes import Scene
 
-__all__ = ["SPLITS", "Box", "Layout", "Scene", "Split", "scene", "scene_boxes", "scene_labels", "scene_masks"]
+__all__ = ["SPLITS", "Box", "Layout", "Split", "scene", "scene_boxes", "scene_labels", "scene_masks"]
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
@@ -47,13 +48,6 @@ SPLITS = {
     "test_shifted": Split(5, 4_000, LABELS, Layout(sizes=(14, 48), stripes=True)),
     "pretrain": Split(4, 2**31, LABELS),  # for tools/pretrain_clip.py; shares no scene with the others
 }
-
-
-class Scene(NamedTuple):
-    """An image and the labels of the objects in it, in drawing order."""
-
-    image: Image.Image
-    labels: tuple[str, ...]
 
 
 def scene(split: str, index: int, layout: Layout | None = None) -> Scene:

@@ -117,7 +117,17 @@ def test_a_file_of_the_same_name_elsewhere_is_another_picture(tmp_path, monkeypa
         require_readable_name("gone/x.png")
 
 
-@pytest.mark.parametrize("reference", ["shapes:", "shapes:.", "shapes:/", "shapes:test/\u0663", "shapes:test/1/2"])
+def test_scenes_of_any_world_are_named_by_split_and_number():
+    found = find_pictures(["emoji:test_shifted/3", "shapes:test/1"])
+    assert [tuple(one) for one in found] == [
+        ("emoji:test_shifted/3", "test_shifted/3"), ("shapes:test/1", "test/1")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["shapes:", "shapes:.", "shapes:/", "shapes:test/\u0663", "shapes:test/1/2", "emoji:test", "emoji:Test/1"],
+)
 def test_what_is_no_scene_is_refused_at_once(reference):
     for arguments, lines in (([reference], ()), (["-"], [reference])):
         with pytest.raises(DataError, match="is no scene of the embedded world"):

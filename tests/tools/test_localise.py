@@ -4,12 +4,14 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from configs import load_config
 from datasets.shapes import LABELS, SEEN, scene_labels, scene_masks
+from datasets.worlds import WORLDS
 from engine import cli
 from tagging.localisation import METRICS, ROWS
 from tools import localise
@@ -78,11 +80,11 @@ def test_numbers_of_seen_and_unseen_labels_are_apart():
 
 
 def test_objects_are_those_of_the_scenes_less_the_hidden_ones():
-    every, present = localise.objects([3, 4], 0)
+    every, present = localise.objects(WORLDS["shapes"], [3, 4], 0)
     assert [LABELS[k] for k in every.label] == [*scene_labels("test", 3), *scene_labels("test", 4)]
     assert present.sum(1).tolist() == [len(scene_labels("test", k)) for k in (3, 4)]
     areas = sorted(every.masks.sum((1, 2)).tolist())
-    fewer, again = localise.objects([3, 4], areas[3])
+    fewer, again = localise.objects(WORLDS["shapes"], [3, 4], areas[3])
     assert sorted(fewer.masks.sum((1, 2)).tolist()) == [area for area in areas if area >= areas[3]] != areas
     assert torch.equal(again, present)
 
@@ -97,7 +99,15 @@ def test_only_scenes_that_exist_can_be_measured(called, run, images):
 def test_a_run_on_other_labels_is_refused_in_one_line(called, finished, tmp_path):
     code, out, err = called(finished.run, "--out", tmp_path / "x.json")
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
-    assert "not trained on shapes" in err
+    assert "not trained on shapes or emoji" in err
+
+
+def test_runs_of_two_worlds_are_refused(monkeypatch):
+    seen = {"a": WORLDS["shapes"].labels[:9], "b": WORLDS["emoji"].labels[:9]}
+    monkeypatch.setattr(localise, "read_parts", lambda place: SimpleNamespace(seen=seen[place.name]))
+    assert localise.checked([Path("b")])[1].name == "emoji"
+    with pytest.raises(localise.LocaliseError, match="b is a run of emoji, a one of shapes"):
+        localise.checked([Path("a"), Path("b")])
 
 
 def test_every_row_is_measured(called, run, tmp_path):

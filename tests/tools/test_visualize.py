@@ -72,6 +72,7 @@ def test_figures_of_a_scene_frame_what_is_known_to_be_there(drawn, tmp_path, mon
 
 def test_of_scenes_it_is_known_what_they_show():
     assert visualize.truth("shapes:test/3") == scene_labels("test", 3)
+    assert visualize.truth("shapes:test/9999") is None
     assert visualize.truth("pictures/a.jpg") is None
 
 
