@@ -51,6 +51,7 @@ def test_a_matcher_that_needs_regions_is_tested_on_the_labels_it_can_answer(plan
 @pytest.mark.parametrize(
     ("file", "overrides", "note"),
     [("configs/nus.yml", (), "an image has 196 and there are 925 seen labels"),
+     ("configs/emoji.yml", (), "an image has 64 and there are 925 seen labels"),
      ("configs/shapes.yml", ("INPUT.SIZE_TEST", "(32, 32)"), "an image has 16 and there are 17 unseen labels")],
 )  # fmt: skip
 def test_a_matcher_that_has_too_few_regions_is_left_out_with_the_reason(planned, file, overrides, note):

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from configs import flat, load_config
+from datasets.worlds import WORLDS
+from model import UNTRAINED
 from tools.reproduction import tables
 from tools.reproduction.outcomes import collect
 from tools.reproduction.plan import ROOT
@@ -59,6 +61,20 @@ def test_a_method_has_a_recipe_of_its_own_for_a_benchmark_where_there_is_one():
     assert coop.files("COCO_ZS") == coop.files("") == [METHODS / "coop.yml"]
     assert coop.files("shapes") == [METHODS / "coop.yml", METHODS / "shapes" / "coop.yml"]
     assert runs()["ram"].files("shapes") == []
+
+
+def test_every_method_that_has_a_recipe_on_shapes_has_one_on_emoji():
+    shapes, emoji = ({path.stem for path in (METHODS / name).glob("*.yml")} for name in ("shapes", "emoji"))
+    assert shapes == emoji
+
+
+@pytest.mark.parametrize("name", ["comparison", "5"])
+def test_every_row_of_the_tables_on_emoji_can_be_configured_and_ends_as_ram_does(name):
+    ram = load_config(ROOT / "configs/emoji.yml")
+    for row in table(name, lambda: 4).rows:
+        cfg = load_config(["configs/emoji.yml", *row.run.files("emoji")], row.run.overrides)
+        assert cfg.MODEL.METHOD in (*UNTRAINED, "comc") or cfg.SOLVER.MAX_EPOCHS <= ram.SOLVER.MAX_EPOCHS
+        assert cfg.SOLVER.LR_PERIOD == "step"
 
 
 def test_every_method_that_is_trained_has_as_many_trials():
@@ -134,6 +150,7 @@ def test_means_are_of_the_nine_shares():
 
 def test_the_labels_of_benchmarks_are_known_and_of_others_not():
     assert (labels("COCO_ZS"), labels("shapes"), labels("mine")) == ((48, 17), (48, 17), None)
+    assert labels("emoji") == labels("NUS_ZS") == (len(WORLDS["emoji"].splits["train"].labels), 81)
 
 
 @pytest.mark.parametrize("method", sorted(path.stem for path in (METHODS / "shapes").glob("*.yml")))
