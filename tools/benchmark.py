@@ -4,9 +4,9 @@
     python tools/benchmark.py growth --json docs/performance/growth.json
     python tools/benchmark.py --write docs/performance.md
 
-Without WHAT: all but growth and tagger, and with --quick but parts. What is compared is measured in turn, so that a
-busy machine slows both. OMP_NUM_THREADS sets the threads of a CPU. Exit code 1 where a target is missed. --compare
-shows every value beside that of before. docs/performance.md says what is measured, and how.
+Without WHAT: all but growth, tagger and emoji, and with --quick but parts. What is compared is measured in turn, so
+that a busy machine slows both. OMP_NUM_THREADS sets the threads of a CPU. Exit code 1 where a target is missed.
+--compare shows every value beside that of before. docs/performance.md says what is measured, and how.
 """
 
 import sys
@@ -26,6 +26,7 @@ from engine import cli
 from engine.atomic import make_folder
 from engine.run import environment, resolve_device
 from tools.benchmarking import (
+    drawn,
     encoding,
     evaluation,
     files,
@@ -47,9 +48,10 @@ from tools.benchmarking.targets import missed
 WHAT: dict[str, Callable[[Setting], Iterator[Measurement]]] = {
     "machine": machine.measure, "train": training.measure, "evaluate": evaluation.measure, "image": one_image.measure,
     "labels": encoding.measure, "solver": solver.measure, "loader": loading.measure, "parts": parts.measure,
-    "tagger": tagger.measure, "growth": growth.measure,
+    "tagger": tagger.measure, "growth": growth.measure, "emoji": drawn.measure,
 }  # fmt: skip
-ASIDE = {False: ("tagger", "growth"), True: ("tagger", "growth", "parts")}  # only where they are named; quick or not
+# Only where they are named; quick or not.
+ASIDE = {False: ("tagger", "growth", "emoji"), True: ("tagger", "growth", "emoji", "parts")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from tools.benchmarking.measuring import Setting
 from tools.benchmarking.precision import FLOAT32, Precision
 from tools.benchmarking.reference import PlainRAM
 
-__all__ = ["BASE", "LARGE", "REFERENCE", "ROOT", "SMALL", "Built", "Model", "build", "label_names"]
+__all__ = ["BASE", "EMOJI", "LARGE", "REFERENCE", "ROOT", "SMALL", "Built", "Model", "build", "label_names"]
 
 REFERENCE = "plain reference"
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,7 @@ RANDOM = ("MODEL.CLIP_WEIGHTS", "random")
 BASE = Model("ViT-B/16", "coco.yml", RANDOM, 8)  # 48 seen labels, 65 in all
 LARGE = Model("ViT-B/16", "nus.yml", RANDOM, 1)  # 925 seen labels, 1,006 in all
 SMALL = Model("shapes", "shapes.yml", (), 64)
+EMOJI = Model("emoji", "emoji.yml", (), 64)  # 925 seen labels, 1,006 in all, and a CLIP that was trained
 
 
 @dataclass

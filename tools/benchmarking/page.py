@@ -19,6 +19,7 @@ TITLES = {
     "machine": "The machine", "train": "A training step", "evaluate": "Evaluation", "image": "One image",
     "labels": "Encoding labels", "solver": "The solver", "loader": "The data loader",
     "parts": "Where the time of a training step goes", "tagger": "The tagger", "growth": "How cost grows",
+    "emoji": "Drawn concepts, 925 and 1,006 labels, a trained CLIP",
 }  # fmt: skip
 HEAD = """# Performance
 

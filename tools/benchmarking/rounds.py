@@ -42,13 +42,19 @@ test_round.__test__ = False  # type: ignore[attr-defined]  # pytest's mark of wh
 
 
 def train_round(
-    method: Method, cfg: CfgNode, names: Sequence[str], device: torch.device, *, steps: int
+    method: Method,
+    cfg: CfgNode,
+    names: Sequence[str],
+    device: torch.device,
+    *,
+    steps: int,
+    batch: tuple[Tensor, Tensor] | None = None,
 ) -> Callable[[], None]:
-    """A call that trains on a batch of SOLVER.IMS_PER_BATCH images for some steps."""
+    """A call that trains on a batch for some steps: images and targets, or SOLVER.IMS_PER_BATCH random ones."""
     precision = autocast_dtype(cfg.SOLVER.AMP, device)
     count = cfg.SOLVER.IMS_PER_BATCH
-    images, targets = torch.randn(count, 3, *cfg.INPUT.SIZE_TRAIN), random_targets(count, len(names))
-    batches = [SimpleNamespace(images=images, targets=targets, paths=["random"] * count)] * steps
+    images, targets = batch or (torch.randn(count, 3, *cfg.INPUT.SIZE_TRAIN), random_targets(count, len(names)))
+    batches = [SimpleNamespace(images=images, targets=targets, paths=["none"] * len(images))] * steps
     trainer = Trainer(
         model=method, names=names, optimizers=optimizers(method.groups()), set_rates=lambda _: None,
         rates_per_step=True, ema=averages(method, cfg, steps) if cfg.MODEL.USE_EMA else None,
