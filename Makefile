@@ -1,5 +1,5 @@
-# make demo: train and test on the embedded benchmark.   make test: the test suite.   make fuzz, make chaos: changed files and
-# killed trainings and taggings by the hundred.   All set up .venv by themselves.
+# make demo, make demo-emoji: train and test on an embedded benchmark.   make test: the test suite.
+# make fuzz, make chaos: changed files and killed trainings and taggings by the hundred.   All set up .venv by themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +7,15 @@ BIN := $(VENV)/bin
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test lint chaos fuzz clean
+.PHONY: demo demo-emoji test lint chaos fuzz clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python train.py --config_file configs/shapes.yml
 	$(BIN)/python test.py --config_file configs/shapes.yml
+
+demo-emoji: $(VENV)/.emoji
+	$(BIN)/python train.py --config_file configs/emoji.yml
+	$(BIN)/python test.py --config_file configs/emoji.yml
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # tensors are tiny: a second thread costs more than it gives
@@ -36,6 +40,10 @@ $(VENV)/.runtime: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+$(VENV)/.emoji: requirements-emoji.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-emoji.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements-emoji.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
