@@ -11,7 +11,7 @@ from clip.load import load_clip
 from tools import pretrain_clip
 from tools.pretraining import shapes
 
-WEIGHTS = Path(__file__).parents[2] / "clip" / "pretrained" / "shapes.safetensors"
+PRETRAINED = Path(__file__).parents[2] / "clip" / "pretrained"
 
 
 def arguments(out, steps, resume=False):
@@ -50,11 +50,14 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one_and_its_weights_load(tmp_p
     )
 
 
-def test_the_committed_weights_are_those_of_a_million_scenes():
+@pytest.mark.parametrize(("world", "images"), [("shapes", 1_000_000), ("emoji", 6_800 * 128)])
+def test_the_committed_weights_are_those_of_the_log(world, images):
     from safetensors import safe_open
 
-    with safe_open(WEIGHTS, "pt") as file:
+    weights = PRETRAINED / f"{world}.safetensors"
+    with safe_open(weights, "pt") as file:
         facts = file.metadata()
-    last = json.loads(WEIGHTS.with_suffix(".log.jsonl").read_text().splitlines()[-1])
-    assert int(facts["images"]) == last["images"] == 1_000_000
-    assert facts["architecture"] == shapes.Shapes.architecture
+    last = json.loads(weights.with_suffix(".log.jsonl").read_text().splitlines()[-1])
+    assert int(facts["images"]) == last["images"] == images
+    assert facts["architecture"] == pretrain_clip.WORLDS[world].architecture
+    assert weights.stat().st_size < 25e6
