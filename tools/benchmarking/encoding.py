@@ -14,7 +14,7 @@ from tools.benchmarking.precision import Precision
 __all__ = ["measure", "new_labels", "plain_labels"]
 
 LABELS = {True: 400, False: 10_000}  # quick or not
-FEW = {True: (8, 40), False: (8, 200)}  # labels that the reference's time is taken from
+FEW = {True: (8, 24), False: (8, 200)}  # labels that the reference's time is taken from
 
 
 def measure(setting: Setting) -> Iterator[Measurement]:

@@ -15,7 +15,7 @@ __all__ = ["LABELS", "measure", "plain_image", "random_labels", "recognition"]
 
 LABELS = (65, 1_006, 10_000)
 MOST = {True: 200, False: 2_000}  # labels that the reference encodes; quick or not
-FEW = {True: (8, 40), False: (8, 200)}  # labels that its time is taken from where there are more
+FEW = {True: (8, 24), False: (8, 200)}  # labels that its time is taken from where there are more
 
 
 def measure(setting: Setting) -> Iterator[Measurement]:

@@ -16,8 +16,8 @@ __all__ = ["SEEN", "measure", "plain_step"]
 
 SEEN = ((BASE, 48), (LARGE, 925))
 MOST = 200  # labels that the reference takes: padded texts of more fill the memory
-FEW = {True: (8, 40), False: (8, 200)}  # labels that its time is taken from where there are more; quick or not
-QUICK = 4  # images of a batch, at most
+FEW = {True: (8, 24), False: (8, 200)}  # labels that its time is taken from where there are more; quick or not
+QUICK = 2  # images of a batch, at most
 
 
 def measure(setting: Setting) -> Iterator[Measurement]:

@@ -19,7 +19,7 @@ def test_an_image_stands_beside_the_reference(tiny, quick, by_quantity, monkeypa
 def test_of_many_labels_the_reference_takes_two_small_numbers(tiny, quick, monkeypatch):
     monkeypatch.setattr(one_image, "LARGE", tiny)
     notes = [an_image(labels, quick, FLOAT32).rivals[0].note for labels in (200, 1_006)]
-    assert notes == ["", ", from 8 and 40 labels"]
+    assert notes == ["", ", from 8 and 24 labels"]
 
 
 def test_labels_that_nobody_encoded_have_features_between_those_of_others(tiny, quick):

@@ -11,13 +11,13 @@ from tools.benchmarking.training import a_step, measure, plain_step
 def test_steps_stand_beside_the_reference(tiny, quick, by_quantity, monkeypatch):
     monkeypatch.setattr(training, "SEEN", ((tiny._replace(images=5), 3),))
     found = by_quantity(measure(quick))
-    assert found["time"].case == "training step, 3 labels, batch 4"
+    assert found["time"].case == "training step, 3 labels, batch 2"
     assert min(found["faster than plain reference"].values) > 0
 
 
 def test_of_many_labels_the_reference_takes_two_small_numbers(tiny, quick):
     (rival,) = a_step(tiny, 201, quick, FLOAT32).rivals
-    assert (len(rival.runs), rival.note) == (2, ", from 8 and 40 labels")
+    assert (len(rival.runs), rival.note) == (2, ", from 8 and 24 labels")
     (rival,) = a_step(tiny, 200, quick, FLOAT32).rivals
     assert (len(rival.runs), rival.note) == (1, "")
 
