@@ -24,7 +24,7 @@ def _small(tiny, monkeypatch):
 
 
 def test_what_is_measured_has_nus_wide_s_numbers_of_labels(quick):
-    assert a_step(quick, FLOAT32).name == "emoji, training step, 925 labels, batch 4"
+    assert a_step(quick, FLOAT32).name == "emoji, training step, 925 labels, batch 2"
     assert one_scene(quick, FLOAT32).name == "emoji, one image, 1,006 labels"
 
 
@@ -46,7 +46,7 @@ def test_both_stand_beside_the_reference(quick, monkeypatch):
     cases = []
     monkeypatch.setattr(drawn, "at_precisions", lambda make, _: cases.append(make(FLOAT32)) or [])
     assert list(measure(quick)) == []
-    assert [case.rivals[0].note for case in cases] == [", from 8 and 40 labels"] * 2
+    assert [case.rivals[0].note for case in cases] == [", from 8 and 24 labels"] * 2
 
 
 def test_the_model_that_is_measured_is_that_of_the_configuration():
