@@ -40,6 +40,16 @@ def test_ram_is_nowhere_below_zero_shot_clip_on_few_images(images, protocol):
             assert ram > clip
 
 
+def test_the_table_of_drawn_concepts_is_that_of_its_result_file():
+    text = (ROOT / "docs" / "emoji.md").read_text()
+    content = json.loads((ROOT / "docs" / "results" / "emoji" / "seed-1.json").read_text())
+    assert content["about"]["config"]["DATASETS.TEST"] == "emoji:test"
+    for method, protocols in content["results"].items():
+        for protocol, found in protocols.items():
+            cells = " | ".join(f"{found[key]:.1f}" for key in ("P@3", "R@3", "F1@3", "F1@5", "mAP"))
+            assert f"| {method} | {protocol} | {cells} |" in text
+
+
 KINDS = {"RAM": "", "RAM, its recipe": "recipe-", "RAM with peaks": "peaks-"}
 
 
