@@ -33,7 +33,7 @@ from tools.reproduction.plan import ROOT, Benchmark, Plan, plan
 from tools.reproduction.progress import Progress
 from tools.reproduction.report import Report, cell, markdown, report
 from tools.reproduction.runner import Failure, environments, run_all
-from tools.reproduction.work import Work
+from tools.reproduction.work import DONE, LEFT, Work
 
 MOST = 8  # jobs at once on a processor: more of them fight for the memory
 COMMITTED = ROOT / "docs" / "results"
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--weights", choices=("ema", "raw"), default="ema", help="averaged, where there are any, or not"
     )
+    parser.add_argument("--only", metavar="RUN,RUN", help="make no runs but these of tools/reproduction/tables.yml now")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the result files; OUTPUT_DIR/reproduce/results")
     parser.add_argument("--dry-run", action="store_true", help="only show the commands")
     parser.add_argument(
@@ -83,7 +84,8 @@ def _tables(args: Namespace) -> list[Failure]:
     benchmark = Benchmark(tuple(args.config_file or ()), tuple(word for pair in pairs for word in pair))
     planned = plan(tables.wanted(args.table), benchmark, range(1, args.seeds + 1))
     output = Path(cfg.OUTPUT_DIR)
-    work = Work(planned, output, args.out or output / "reproduce" / "results", COMMITTED)
+    only = [name for name in (args.only or "").split(",") if name]
+    work = Work(planned, output, args.out or output / "reproduce" / "results", COMMITTED, only)
     if args.dry_run:
         _show(work)
         return []
@@ -119,7 +121,7 @@ def _show(work: Work) -> None:
     for title, status, commands in work.commands():
         counts[status] = counts.get(status, 0) + 1
         print(f"\n{title}: {status}")
-        if status != "done":
+        if status not in (DONE, LEFT):
             print("\n".join(f"  {command}" for command in commands))
     print("\n" + ", ".join(f"{count} {status}" for status, count in counts.items()))
 

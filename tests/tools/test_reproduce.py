@@ -55,6 +55,20 @@ def test_a_dry_run_shows_commands_and_does_nothing(called, programs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_runs_that_are_not_asked_for_are_left_for_another_time(called):
+    code, out, _ = called("--table", "5", "--seeds", "1", "--only", "ot,average")
+    assert (code, "2 to do" in out, "Not run yet: KCOT, Re-weight." in out) == (0, True, True)
+    out = called("--table", "5", "--seeds", "1", "--only", "ram", "--dry-run")[1]
+    assert "ram, seed 1: to do\n  python " in out
+    assert "reweight, seed 1: not asked for\n\n" in f"{out}\n"
+    assert out.endswith("\n2 done, 1 to do, 1 not asked for\n")
+
+
+def test_a_run_that_no_row_needs_is_refused(called):
+    code, _, err = called("--table", "5", "--seeds", "1", "--only", "ot,none")
+    assert (code, err) == (2, "error: --only none is no run of these tables: bipartite, ot, ram, average, reweight\n")
+
+
 def test_a_dry_run_shows_what_is_done(called):
     called("--table", "11", "--seeds", "1")
     out = called("--table", "11", "--seeds", "2", "--dry-run")[1]

@@ -15,10 +15,11 @@ from tools.reproduction.local import FOLDER, Finished, finished, interrupted
 from tools.reproduction.outcomes import Outcome, OutcomeError, content_of, host_peak, log_of, seconds_of, write
 from tools.reproduction.plan import ROOT, Job, Plan
 from tools.reproduction.runner import Step, Task, Usage
+from tools.reproduction.tables import TableError
 
-__all__ = ["DONE", "OPEN", "RESUMED", "Work"]
+__all__ = ["DONE", "LEFT", "OPEN", "RESUMED", "Work"]
 
-DONE, RESUMED, OPEN = "done", "interrupted", "to do"
+DONE, LEFT, RESUMED, OPEN = "done", "not asked for", "interrupted", "to do"
 
 
 class Work:
@@ -29,10 +30,15 @@ class Work:
         output: OUTPUT_DIR; runs get folders in `reproduce` there.
         out: folder of the result files.
         committed: folder below which result files of other machines lie.
+        only: names of the runs that are made now, as in tables.yml; none: all.
+
+    Raises:
+        TableError: if no row of the tables is such a run.
     """
 
-    def __init__(self, plan: Plan, output: Path, out: Path, committed: Path) -> None:
+    def __init__(self, plan: Plan, output: Path, out: Path, committed: Path, only: Sequence[str] = ()) -> None:
         self.plan, self.output, self.folder, self.out = plan, output, output / FOLDER, out
+        self._asked = _asked(plan, only)
         self._places = (out, self.folder / "results", committed)
         self._kept = [folder.resolve() for folder in (out, committed)]
         self.look()
@@ -55,7 +61,8 @@ class Work:
     def open_jobs(self) -> list[Job]:
         """What has to run; what another one begins with only if its weights are not here."""
         jobs = self.plan.jobs
-        missing = [job for job in jobs if job.identity not in self.outcomes and job.identity not in self.finished]
+        there = self.outcomes.keys() | self.finished.keys()
+        missing = [job for job in jobs if job.identity in self._asked - there]
         begun_with = {job.after.identity for job in missing if job.after} - self.finished.keys()
         wanted = {job.identity for job in missing} | begun_with
         return [job for job in jobs if job.identity in wanted]
@@ -64,14 +71,14 @@ class Work:
     def unmeasured(self) -> list[Job]:
         """A job of each row whose speed is asked for and not known."""
         rows = (row for one in self.plan.tables if one.table.measured for row in one.rows if row.jobs)
-        found = {row.jobs[0].recipe: row.jobs[0] for row in rows}
+        found = {row.jobs[0].recipe: row.jobs[0] for row in rows if row.jobs[0].identity in self._asked}
         return [job for recipe, job in found.items() if recipe not in self.speeds]
 
     def status(self, job: Job) -> str:
-        """DONE, RESUMED or OPEN."""
-        if job.identity not in {one.identity for one in self.open_jobs}:
-            return DONE
-        return RESUMED if job.identity in self.interrupted else OPEN
+        """DONE, LEFT, RESUMED or OPEN."""
+        if job.identity in {one.identity for one in self.open_jobs}:
+            return RESUMED if job.identity in self.interrupted else OPEN
+        return DONE if job.identity in self.outcomes.keys() | self.finished.keys() else LEFT
 
     def tasks(self) -> list[Task]:
         """What has to run, and then, alone, what has to be measured."""
@@ -143,6 +150,15 @@ class Work:
         content = {"format": speed.FORMAT, "run": job.run, "recipe": job.recipe, **content}
         write(self.out, f"speed-{job.stem}.json", content)
         self.speeds |= speed.collect([self.out])
+
+
+def _asked(plan: Plan, only: Sequence[str]) -> set[str]:
+    """The identities of jobs of the rows that are made now."""
+    rows = [row for one in plan.tables for row in one.rows]
+    names = [row.row.run.name for row in rows]
+    if unknown := [name for name in only if name not in names]:
+        raise TableError(f"--only {unknown[0]} is no run of these tables: {', '.join(dict.fromkeys(names))}")
+    return {job.identity for row in rows if not only or row.row.run.name in only for job in row.jobs}
 
 
 def _files(job: Job) -> list[str]:
