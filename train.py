@@ -8,6 +8,7 @@ saves and goes on. `torchrun --nproc_per_node 4 train.py ...` trains on several 
 import interrupts  # noqa: F401 - before all that takes long
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -128,8 +129,9 @@ class Run:
         def after_step(done: int) -> None:
             self.batch, self.step = done, trainer.step
             if cfg.SOLVER.CHECKPOINT_PERIOD and self.step % cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+                trainer.settle()
                 self.save(folder / CHECKPOINT)
-            self.save_where_asked(folder, asked)
+            self.save_where_asked(folder, asked, trainer.settle)
 
         while not self.is_done(cfg):
             due = self.epoch % cfg.SOLVER.EVAL_PERIOD == 0 or self.epoch == cfg.SOLVER.MAX_EPOCHS
@@ -177,10 +179,11 @@ class Run:
             log.picture("val/labels and where", panel(tagger, self.splits.val.images, image_folder(cfg)))
         print(f"probabilities calibrated on validation images: {calibration.summary()}")
 
-    def save_where_asked(self, folder: Path, asked: Requests) -> None:
-        """Saves, and ends, as far as signals to any process want it."""
+    def save_where_asked(self, folder: Path, asked: Requests, before: Callable[[], None] = lambda: None) -> None:
+        """Saves, and ends, as far as signals to any process want it; `before` is called before that."""
         save, end = asked.agreed()
         if save or end:
+            before()
             self.save(folder / CHECKPOINT)
             wait_for_all()  # a process that ends sooner would take along the one that writes
         if end:

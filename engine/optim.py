@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -13,7 +14,7 @@ from engine.checkpoint import CheckpointError
 from engine.schedules import Period, Schedule
 from errors import UserError
 
-__all__ = ["OptimError", "Optimizers", "ParameterGroup", "optimizers", "set_rates"]
+__all__ = ["FUSED", "OptimError", "Optimizers", "ParameterGroup", "optimizers", "set_rates"]
 
 # The weight decay of adam is coupled: it is part of the gradient (L2), as it is for sgd.
 KINDS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "adam": Adam, "sgd": SGD}
@@ -75,15 +76,16 @@ class Optimizers:
         for optimizer in self.by_kind.values():
             optimizer.zero_grad(set_to_none=True)
 
-    def step(self, scaler: torch.amp.GradScaler) -> None:
-        """One step of all from gradients of the scaled loss; an optimiser with a non-finite gradient skips it.
+    def step(self, scaler: torch.amp.GradScaler, finite: Tensor) -> None:
+        """One step of all from gradients of the scaled loss; where that was not `finite`, a scalar, none of them.
 
-        A disabled scaler makes this a plain step. With an enabled one, fused optimisers skip on the device by
-        themselves; others make one host-device sync each.
+        With an enabled scaler an optimiser with a non-finite gradient skips its step too. Fused optimisers skip on the
+        device by themselves, which lowers the scale; others make a host-device sync.
         """
         for optimizer in self.by_kind.values():
-            scaler.step(optimizer)
-        scaler.update()
+            _step(optimizer, scaler, finite)
+        if finite.device.type in FUSED or finite:
+            scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
         """State by kind; holds references, as `torch.optim.Optimizer.state_dict` does."""
@@ -133,6 +135,20 @@ def _optimizer(kind: str, settings: list[dict[str, Any]]) -> Optimizer:
     optimizer = KINDS[kind](settings, fused=True if devices <= set(FUSED) else None)
     _begin_momentum(optimizer)
     return optimizer
+
+
+def _step(optimizer: Optimizer, scaler: torch.amp.GradScaler, finite: Tensor) -> None:
+    if not optimizer.defaults["fused"]:
+        if finite:
+            scaler.step(optimizer)
+    elif scaler.is_enabled():  # which looks at gradients: one that is NaN tells it
+        gradient = next(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+        gradient.add_(torch.where(finite, 0.0, math.nan))
+        scaler.step(optimizer)
+    else:  # as the scaler tells it
+        optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
+        optimizer.step()
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
 
 
 def _begin_momentum(optimizer: Optimizer) -> None:

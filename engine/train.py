@@ -1,8 +1,6 @@
 """One epoch of training: forward, loss, backward, step, average, log."""
 
-import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,27 +12,20 @@ from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
 from engine.ema import Ema
-from engine.fetch import fetched
-from engine.optim import Optimizers
+from engine.nonfinite import LossWatch
+from engine.optim import FUSED, Optimizers
 from engine.schedules import Period
 from errors import UserError
 from parallel import as_one, gathered, is_first, world_size
 
-__all__ = ["NonFiniteLossError", "SeparateLossError", "Trainer"]
+__all__ = ["SeparateLossError", "Trainer"]
 
 
 class SeparateLossError(UserError, ValueError):
     """A loss that each process computes for its own images."""
 
 
-class NonFiniteLossError(UserError, ValueError):
-    """The loss is NaN or infinite; names the epoch, the step and the images."""
-
-
-NAMED = 3  # skipped steps of an epoch that are named one by one
-WAY_OUT = "begin a new run with lower learning rates, or with SOLVER.AMP off"
 SUMMED, HIGHEST = ("images_per_second",), ("peak_memory_gb",)  # of several processes; of the rest the mean is logged
-STUCK = 100  # skipped steps in a row after which a training will not recover
 
 
 class Trained(Protocol):
@@ -89,12 +80,11 @@ class Trainer:
     step: int = 0
     augment: Callable[[Tensor, Any], Tensor] | None = None
     _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
-    _skipped: int = 0  # steps of the epoch
-    _in_a_row: int = 0  # skipped steps since the last good one
     _compared: bool = False  # whether the losses of the processes are known to be one
     _meter: "_Meter" = field(default_factory=lambda: _Meter())
 
     def __post_init__(self) -> None:
+        self._watch = LossWatch(skip=self.skip_nonfinite)
         self._forward: Any = _Forward(self.model, self.names, self.device.type, self.autocast)
         if world_size() > 1:
             # Statistics of normalisations are the same everywhere by themselves.
@@ -117,13 +107,15 @@ class Trainer:
         Raises:
             SeparateLossError: if the loss of one of several processes is not that of all.
             NonFiniteLossError: at the first loss that is NaN or infinite if such are not skipped, else at the hundredth
-                in a row, or after a whole epoch of several. Such losses update nothing.
+                in a row, or after a whole epoch of several. Such losses update nothing. On a GPU the host looks at them
+                when it logs and at the end of the epoch, elsewhere after every step.
         """
         self.model.train()
         self.model.begin_epoch(epoch)
         buffers = dict(self.model.named_buffers())
         self._buffers = [buffers[name] for name in self.model.trained_state() if name in buffers]
-        self._skipped, begun = 0, self.step
+        self._watch.begin_epoch()
+        begun = self.step
         total = first_batch + len(loader)
         bar = tqdm(
             loader, f"epoch {epoch}", total, initial=first_batch, disable=not (self.progress_bar and is_first()),
@@ -134,14 +126,14 @@ class Trainer:
                 self.set_rates(Period(epoch, done - 1, total) if self.rates_per_step else Period(epoch, 0, 1))
                 loss = self._train_step(batch, epoch)
                 if done % self.log_period == 0 or done == total:
+                    self.settle()
                     values = _of_all(self._values())
                     if is_first():
                         self.log(epoch=epoch, step=self.step, **values)
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if after_step is not None:
                     after_step(done)
-        if self._skipped:
-            self._sum_up(epoch, self.step - begun, whole=first_batch == 0)
+        self._watch.end_epoch(epoch, self.step - begun, whole=first_batch == 0)
         warn_of_broken_images(loader, "training images")
 
     def _train_step(self, batch: Any, epoch: int) -> Tensor:
@@ -157,22 +149,29 @@ class Trainer:
             losses = self.model.losses(output, targets)
         loss = torch.stack(list(losses.values())).sum()
         self._require_one(loss)
-        read = fetched(loss)
+        finite = torch.isfinite(loss.detach())
         self.optimizers.zero_grad()
         self.scaler.scale(loss).backward()
-        if not math.isfinite(number := read()):  # the only wait for the device, which has the backward pass to do
-            for buffer, value in zip(self._buffers, before, strict=True):
-                buffer.copy_(value)
-            self._leave_out(batch, epoch, number)
-            return loss
-        self._in_a_row = 0
-        self.optimizers.step(self.scaler)
+        self.optimizers.step(self.scaler, finite)
+        for buffer, value in zip(self._buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, value))
+        self._watch.add(loss, epoch=epoch, step=self.step + 1, paths=batch.paths)
+        if self.device.type not in FUSED:  # the host has waited already
+            self.settle()
         if self.ema is not None:
             self.ema.update()
         self.step += 1
         named = {f"loss_{name}": value for name, value in losses.items()}
-        self._meter.add(len(images), loss=loss, **named, **self.model.diagnostics(output))
+        self._meter.add(len(images), finite, loss=loss, **named, **self.model.diagnostics(output))
         return loss
+
+    def settle(self) -> None:
+        """Waits for the losses so far, and says which are not finite; to be called before a checkpoint.
+
+        Raises:
+            NonFiniteLossError: as `epoch`.
+        """
+        self._watch.look()
 
     def _require_one(self, loss: Tensor) -> None:
         """Refuses, in the first step, a method whose loss is not that of the whole batch in every process."""
@@ -183,29 +182,11 @@ class Trainer:
             )
         self._compared = True
 
-    def _leave_out(self, batch: Any, epoch: int, loss: float) -> None:
-        """Says which batch has no finite loss, or stops there."""
-        paths = [path for share in gathered(batch.paths) or [] for path in share]
-        what = f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, images {', '.join(paths)}"
-        if not self.skip_nonfinite:
-            raise NonFiniteLossError(what)
-        self.step, self._skipped, self._in_a_row = self.step + 1, self._skipped + 1, self._in_a_row + 1
-        if self._in_a_row == STUCK:
-            raise NonFiniteLossError(f"{STUCK} steps in a row without a finite loss, now {what}; {WAY_OUT}")
-        if self._skipped <= NAMED:
-            warnings.warn(f"left out: {what}", stacklevel=2)
-
-    def _sum_up(self, epoch: int, steps: int, *, whole: bool) -> None:
-        """Says how many steps of an epoch were left out; stops if all of a whole epoch of several were."""
-        if whole and self._skipped == steps > 1:
-            raise NonFiniteLossError(f"no loss of epoch {epoch} was finite; {WAY_OUT}")
-        warnings.warn(f"epoch {epoch} left out {self._skipped} of {steps} steps without a finite loss", stacklevel=2)
-
     def _values(self) -> dict[str, float]:
         values = self._meter.read()
         values |= {f"lr_{name}": rate for name, rate in self.optimizers.rates().items()}
-        if self._skipped:
-            values["skipped_steps"] = self._skipped
+        if self._watch.skipped:
+            values["skipped_steps"] = self._watch.skipped
         if self.device.type == "cuda":
             values["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         return values
@@ -236,23 +217,24 @@ def _of_all(values: dict[str, float]) -> dict[str, float]:
 
 
 class _Meter:
-    """Means since the last reading, kept on the device until then; and images per second."""
+    """Means of steps with a finite loss since the last reading, kept on the device until then; images per second."""
 
     def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps, self._images, self._begun = 0, 0, time.perf_counter()
+        self._images, self._begun = 0, time.perf_counter()
 
-    def add(self, images: int, **values: Tensor) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
-        self._steps += 1
+    def add(self, images: int, finite: Tensor, **values: Tensor) -> None:
+        for name, value in {"steps": finite, **values}.items():
+            self._sums[name] = self._sums.get(name, 0) + torch.where(finite, value.detach(), 0)
         self._images += images
 
     def read(self) -> dict[str, float]:
-        means = {name: (total / self._steps).item() for name, total in self._sums.items()}  # host-device sync
+        totals = {name: total.item() for name, total in self._sums.items()}  # host-device sync
+        steps = totals.pop("steps", 0)
+        means = {name: total / steps for name, total in totals.items()} if steps else {}
         means["images_per_second"] = self._images / (time.perf_counter() - self._begun)
         self._clear()
         return means

@@ -192,16 +192,20 @@ def test_a_number_arrives_before_what_was_queued_behind_it():
 
 @pytest.mark.filterwarnings("ignore:left out")
 @pytest.mark.parametrize("precision", [None, torch.float16, torch.bfloat16])
-def test_steps_wait_for_nothing_but_their_losses_also_where_one_is_left_out(precision):
+def test_steps_wait_for_nothing_also_where_one_is_left_out(precision):
     trainer = linear_trainer("cuda", precision)
     trainer.epoch(1, linear_batches(2))  # allocates
+    parts = linear_batches(4, bad=[2])
+    torch.cuda._sleep(2_000_000_000)  # cycles, about a second
     torch.cuda.set_sync_debug_mode("error")  # of all waits but those for an event
     try:
-        for batch in linear_batches(4, bad=[2]):
+        for batch in parts:
             trainer._train_step(batch, 2)
+        assert not torch.cuda.current_stream().query()  # nor for an event
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert (trainer.step, trainer._skipped) == (6, 1)
+    trainer.settle()
+    assert (trainer.step, trainer._watch.skipped) == (6, 1)
 
 
 def trained(device, bad=()):

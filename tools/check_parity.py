@@ -279,7 +279,7 @@ class Recomputed:
             losses.append(loss.item())
             pair.zero_grad()
             loss.backward()
-            pair.step(unscaled)
+            pair.step(unscaled, loss.isfinite())
         yield "trajectory", "trajectory/loss", torch.tensor(losses)
         self.model.eval()
         with torch.no_grad():

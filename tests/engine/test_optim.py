@@ -10,6 +10,7 @@ from engine.optim import OptimError, optimizers, set_rates
 from engine.schedules import Period, Settings, schedule
 from model.method import Group
 
+FINITE = torch.tensor(True)  # noqa: FBT003
 RELEASE = Settings(highest=5e-5, warmup=3, start=5e-7, floor=1e-7, length=60)
 
 
@@ -72,7 +73,7 @@ def test_adapters_and_temperatures_step_as_adamw_in_closed_form():
     before = [p.detach().clone() for p in (parameters[0].parameters[0], parameters[1].parameters[0])]
     pair = optimizers(parameters)
     give_gradients(parameters)
-    pair.step(disabled())
+    pair.step(disabled(), FINITE)
     for old, new, rate in zip(
         before, (parameters[0].parameters[0], parameters[1].parameters[0]), (5e-6, 5e-5), strict=True
     ):
@@ -84,7 +85,7 @@ def test_adam_has_its_weight_decay_within_the_gradient():
     parameter = Parameter(torch.tensor([2.0, -2.0, 0.5]))
     pair = optimizers([Group("matrices", [parameter], "adam", 0.1, 0.25)])
     parameter.grad = torch.tensor([-0.4, -0.4, -0.4])
-    pair.step(disabled())
+    pair.step(disabled(), FINITE)
     # the first step of Adam is the sign of -0.4 + 0.25 p, whatever its size
     torch.testing.assert_close(parameter.detach(), torch.tensor([1.9, -1.9, 0.6]))
 
@@ -96,7 +97,7 @@ def test_prompts_step_as_sgd_with_momentum_in_closed_form():
     pair = optimizers(parameters)
     for _ in range(3):
         give_gradients(parameters)
-        pair.step(disabled())
+        pair.step(disabled(), FINITE)
         velocity = 0.9 * velocity + 1 + 1e-4 * expected
         expected = expected - 1e-3 * velocity
     torch.testing.assert_close(prompt.detach(), expected, rtol=0, atol=1e-6)
@@ -116,7 +117,7 @@ def test_without_prompts_a_scaled_step_works():
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(sum(p.sum() for p in all_of(parameters))).backward()
     before = parameters[0].parameters[0].detach().clone()
-    pair.step(scaler)
+    pair.step(scaler, FINITE)
     assert not torch.equal(parameters[0].parameters[0], before)
 
 
@@ -128,7 +129,7 @@ def test_scaled_gradients_make_the_same_step_as_unscaled_ones():
         for _ in range(3):
             pair.zero_grad()
             scaler.scale(sum((p**2).sum() for p in all_of(parameters))).backward()
-            pair.step(scaler)
+            pair.step(scaler, FINITE)
         results.append([p.detach() for p in all_of(parameters)])
     for scaled, unscaled in zip(*results, strict=True):
         assert torch.equal(scaled, unscaled)  # powers of two scale exactly
@@ -141,7 +142,7 @@ def test_a_non_finite_gradient_skips_the_step_and_halves_the_scale_once():
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaler.scale(torch.zeros(()))  # creates the scale on the device
     give_gradients(parameters, scale=float("inf"))
-    pair.step(scaler)
+    pair.step(scaler, FINITE)
     assert scaler.get_scale() == 512.0
     for old, new in zip(before, (p for p in all_of(parameters)), strict=True):
         assert torch.equal(old, new)
@@ -155,7 +156,7 @@ def test_both_optimisers_step_with_one_scaler_on_a_gpu():
     pair = optimizers(moved)
     scaler = torch.amp.GradScaler("cuda")
     scaler.scale(sum((p**2).sum() for p in all_of(moved))).backward()
-    pair.step(scaler)
+    pair.step(scaler, FINITE.cuda())
     assert all(not torch.equal(old, new) for old, new in zip(before, all_of(moved), strict=True))
 
 
@@ -173,7 +174,7 @@ def stepped(made, pair, scaler, scales=(1.0, 3.0, -2.0)):
     for scale in scales:
         pair.zero_grad()
         scaler.scale(sum((scale * p**2).sum() for p in all_of(made))).backward()
-        pair.step(scaler)
+        pair.step(scaler, FINITE)
     return [p.detach() for p in all_of(made)]
 
 
@@ -200,6 +201,20 @@ def test_a_skipped_first_step_of_fused_optimisers_leaves_nothing_behind():
         runs.append(stepped(parameters, optimizers(parameters), torch.amp.GradScaler("cpu", init_scale=8.0), scales))
     for skipping, plain in zip(*runs, strict=True):
         assert torch.equal(skipping, plain)  # scales that are powers of two scale exactly
+
+
+@pytest.mark.parametrize("is_fused", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_loss_that_is_not_finite_makes_no_step_even_if_its_gradients_are(monkeypatch, is_fused, scaled):
+    monkeypatch.setattr(optim, "FUSED", ("cuda", "cpu") if is_fused else ("cuda",))
+    skipping, plain = all_kinds(), all_kinds()
+    pair, scaler = optimizers(skipping), torch.amp.GradScaler("cpu", init_scale=8.0, enabled=scaled)
+    scaler.scale(sum((p**2).sum() for p in all_of(skipping))).backward()
+    pair.step(scaler, ~FINITE)
+    assert scaler.get_scale() == ((4.0 if is_fused else 8.0) if scaled else 1.0)
+    expected = stepped(plain, optimizers(plain), torch.amp.GradScaler("cpu", init_scale=8.0, enabled=scaled))
+    for ours, theirs in zip(stepped(skipping, pair, scaler), expected, strict=True):
+        assert torch.equal(ours, theirs)  # scales that are powers of two scale exactly
 
 
 @pytest.mark.parametrize("first_fused", [True, False])
@@ -244,7 +259,7 @@ def test_training_goes_on_to_the_bit_from_a_saved_state(tmp_path):
         for epoch in epochs:
             set_for(pair, epoch)
             give_gradients(parameters, scale=float(epoch))
-            pair.step(disabled())
+            pair.step(disabled(), FINITE)
 
     through, resumed = groups(), groups()
     first, second = optimizers(through), optimizers(resumed)

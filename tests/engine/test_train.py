@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine import train
+from engine import nonfinite, optim, train
 from engine.ema import Ema
+from engine.nonfinite import NonFiniteLossError
 from engine.optim import optimizers, set_rates
 from engine.schedules import Period, Settings, schedule
-from engine.train import NonFiniteLossError, Trainer
+from engine.train import Trainer
 from model.method import Group
 
 CPU = torch.device("cpu")
@@ -266,22 +267,43 @@ def test_a_loss_that_is_not_finite_changes_nothing(made):
     assert (trainer.step, len(lines)) == (2, 1)
 
 
-def test_the_loss_is_read_when_the_backward_pass_is_queued_and_no_update_is(made, monkeypatch):
-    trainer, _ = made()
-    before, at_reading = state(trainer.model)["weight"], []
+@pytest.fixture
+def ahead(monkeypatch):
+    """As on a GPU, where optimisers skip steps by themselves and the host runs ahead."""
+    for module in (train, optim):
+        monkeypatch.setattr(module, "FUSED", ("cuda", "cpu"))
 
-    def fetched(loss):
-        def read():
-            weight = trainer.model.weight
-            at_reading.append((weight.grad is not None, torch.equal(weight, before)))
-            return loss.item()
 
-        assert trainer.model.weight.grad is None
-        return read
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_losses_are_read_when_a_line_is_logged_where_the_host_runs_ahead_else_after_every_step(
+    made, monkeypatch, request, is_ahead
+):
+    if is_ahead:
+        request.getfixturevalue("ahead")
+    read, steps = [], []
+    monkeypatch.setattr(nonfinite, "fetched", lambda loss: lambda: read.append(trainer.step) or loss.item())
+    trainer, _ = made(log_period=3)
+    trainer.epoch(1, batches(5), after_step=lambda _: steps.append(len(read)))
+    assert steps == ([0, 0, 3, 3, 5] if is_ahead else [1, 2, 3, 4, 5])
 
-    monkeypatch.setattr(train, "fetched", fetched)
-    trainer.epoch(1, batches(1))
-    assert at_reading == [(True, True)]
+
+@pytest.mark.usefixtures("ahead")
+def test_where_the_host_runs_ahead_what_follows_a_loss_that_is_not_finite_trains_on_and_then_it_stops(made):
+    trainer, lines = made(log_period=3, set_rates=lambda _: None)
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step 2, images 1-0\.jpg"):
+        trainer.epoch(1, spoilt(4, [1]))
+    plain, _ = made(set_rates=lambda _: None)
+    plain.epoch(1, [batches(4)[0], batches(4)[2]])
+    assert same(state(trainer.model), state(plain.model))
+    assert (trainer.step, lines) == (3, [])
+
+
+@pytest.mark.usefixtures("ahead")
+def test_where_the_host_runs_ahead_losses_are_looked_at_before_a_checkpoint(made):
+    trainer, _ = made(log_period=100)
+    with pytest.raises(NonFiniteLossError, match="step 1, "):
+        trainer.epoch(1, spoilt(4, [0]), after_step=lambda done: done == 2 and trainer.settle())
+    assert trainer.step == 2
 
 
 def spoilt(count, at):
@@ -292,13 +314,14 @@ def spoilt(count, at):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_skipped_step_leaves_everything_as_if_its_batch_had_not_come(made, scaled):
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_a_skipped_step_leaves_everything_as_if_its_batch_had_not_come(made, request, scaled, is_ahead):
+    if is_ahead:
+        request.getfixturevalue("ahead")
+
     def run(parts):
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=scaled)
-        trainer, lines = made(
-            ema=lambda model: Ema(model.state_dict(), decay=0.5), skip_nonfinite=True, set_rates=lambda _: None,
-            scaler=scaler, log_period=100,
-        )  # fmt: skip
+        trainer, lines = made(skip_nonfinite=True, set_rates=lambda _: None, scaler=scaler, log_period=100)
         trainer.epoch(1, parts)
         return trainer, lines[-1]
 
@@ -307,10 +330,27 @@ def test_a_skipped_step_leaves_everything_as_if_its_batch_had_not_come(made, sca
     whole = batches(4)
     plain, expected = run([whole[0], *whole[2:]])
     assert same(state(skipping.model), state(plain.model))
-    assert same(skipping.ema.state_dict(), plain.ema.state_dict())
     assert line["loss"] == expected["loss"]
     assert (skipping.step, plain.step) == (4, 3)
     assert (line["skipped_steps"], "skipped_steps" in expected) == (1, False)
+
+
+@pytest.mark.filterwarnings("ignore:left out", "ignore:epoch 1 left out")
+def test_in_a_skipped_step_the_average_goes_on_with_the_weights_as_they_are(made):
+    trainer, _ = made(ema=lambda model: Ema(model.state_dict(), decay=0.5), skip_nonfinite=True)
+    expected, history = state(trainer.model), []
+    trainer.epoch(1, spoilt(3, [1]), after_step=lambda _: history.append(state(trainer.model)))
+    for now in history:
+        expected = {name: 0.5 * tensor + 0.5 * now[name] for name, tensor in expected.items()}
+    torch.testing.assert_close(trainer.ema.state_dict(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:left out", "ignore:epoch 1 left out")
+def test_a_log_line_without_any_finite_loss_has_none(made):
+    trainer, lines = made(skip_nonfinite=True, log_period=1)
+    trainer.epoch(1, spoilt(2, [0]))
+    assert ["loss" in line for line in lines] == [False, True]
+    assert lines[0]["skipped_steps"] == 1
 
 
 def test_the_first_skipped_steps_are_named_and_all_are_counted(made):
@@ -338,7 +378,7 @@ def test_the_rest_of_an_epoch_or_a_single_step_may_be_left_out(made, count, firs
 
 
 def test_a_training_that_does_not_recover_stops(made, monkeypatch):
-    monkeypatch.setattr(train, "STUCK", 3)
+    monkeypatch.setattr(nonfinite, "STUCK", 3)
     trainer, _ = made(skip_nonfinite=True)
     with pytest.warns(UserWarning, match="left out"):
         trainer.epoch(1, spoilt(6, [0, 1, 3, 4]))  # never three in a row

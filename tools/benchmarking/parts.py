@@ -61,7 +61,7 @@ def timed_step(built: Built, names: tuple[str, ...]) -> Callable[[], dict[str, f
         trained.zero_grad()
         loss.backward()
         spent["backward pass"] = (after_backward := _now(device)) - after_loss
-        trained.step(scaler)
+        trained.step(scaler, loss.isfinite())
         ema.update()
         spent["optimisers and average"] = _now(device) - after_backward
         return dict(spent)

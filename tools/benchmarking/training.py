@@ -53,7 +53,7 @@ def plain_step(built: Built, labels: int) -> Callable[[], None]:
         loss = reference.loss(images, names, targets, frozen)
         trained.zero_grad()
         loss.backward()
-        trained.step(scaler)
+        trained.step(scaler, loss.isfinite())
         ema.update()
 
     return step

@@ -90,7 +90,7 @@ def test_stage_1_trains_as_the_official_code_does(release):
         found = release.losses(output, targets)
         trained.zero_grad()
         sum(found.values()).backward()
-        trained.step(torch.amp.GradScaler("cpu", enabled=False))
+        trained.step(torch.amp.GradScaler("cpu", enabled=False), torch.tensor(True))  # noqa: FBT003
         for name, value in found.items():
             losses[name].append(value.item())
     for name, values in losses.items():
@@ -129,7 +129,7 @@ def train(model, targets, images=None, steps=1):
         losses = model.losses(output, targets)
         trained.zero_grad()
         sum(losses.values()).backward()
-        trained.step(torch.amp.GradScaler("cpu", enabled=False))
+        trained.step(torch.amp.GradScaler("cpu", enabled=False), torch.tensor(True))  # noqa: FBT003
     return output, losses
 
 

@@ -209,7 +209,7 @@ def test_the_loss_of_a_batch_falls(towers):
         loss = model.losses(model(pixels(3), labels, targets), targets)["asl"]
         pair.zero_grad()
         loss.backward()
-        pair.step(torch.amp.GradScaler("cpu", enabled=False))
+        pair.step(torch.amp.GradScaler("cpu", enabled=False), torch.tensor(True))  # noqa: FBT003
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
 
