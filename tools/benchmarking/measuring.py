@@ -17,6 +17,7 @@ MEMORY = Path("/proc/meminfo")
 FORGET = Path("/proc/self/clear_refs")  # 5, written to it, resets the peak that STATUS shows (Linux)
 SHORTEST = 0.05  # seconds: what is quicker is called several times in a round
 LONG = 1.0  # seconds: from here on the first call differs little from later ones
+LONGEST = 4.0  # seconds: where a call takes more, one round has to do for a quick measurement
 
 
 class Setting(NamedTuple):
@@ -61,10 +62,10 @@ def in_turn(runs: Mapping[str, Callable[[], Any]], setting: Setting) -> dict[str
     """What each takes, one round after another, so that whatever slows the machine slows all of them.
 
     A first call is not counted, unless it takes long and the measurement is to be quick: whoever keeps something from
-    one call to the next is called before.
+    one call to the next is called before. Where one takes very long, there is one round then.
     """
     took: dict[str, list[Took]] = {name: [] for name in runs}
-    calls = {}
+    calls, longest = {}, 0.0
     for name, run in runs.items():
         first = timed(run, 1, setting)
         if first.wall < LONG:
@@ -72,7 +73,8 @@ def in_turn(runs: Mapping[str, Callable[[], Any]], setting: Setting) -> dict[str
         elif setting.quick:
             took[name].append(first)
         calls[name] = max(1, math.ceil(SHORTEST / max(first.wall, 1e-9)))
-    for number in range(setting.repeats):
+        longest = max(longest, first.wall)
+    for number in range(1 if setting.quick and longest > LONGEST else setting.repeats):
         for name, run in runs.items():
             if len(took[name]) <= number:
                 took[name].append(timed(run, calls[name], setting))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from clip.load import ClipTowers
+from clip.load import ClipTowers, load_clip
 from configs import load_config
-from model import build_method, load_towers
+from model import build_method
 from model.precision import store_in
 from tools.benchmarking.floor import Floor, TextLengths, lengths_of
 from tools.benchmarking.measuring import Setting
@@ -87,15 +88,20 @@ class Built:
         return torch.randn(count, 3, *(size or self.cfg.INPUT.SIZE_TEST), device=self.device)
 
 
-@lru_cache(maxsize=2)  # large ones take seconds to make
+@lru_cache(maxsize=1)
+def _towers(backbone: str, weights: str, seed: int) -> ClipTowers:
+    return load_clip(backbone, weights, seed=seed)
+
+
+@lru_cache(maxsize=2)
 def build(
     model: Model, setting: Setting, precision: Precision = FLOAT32, overrides: tuple[str, ...] = ()
 ) -> Built:  # fmt: skip
     """RAM as before its training, for 48 or 925 seen labels."""
     own = ("SOLVER.AMP", precision.name, "TEST.AMP", precision.name, "SOLVER.IMS_PER_BATCH", str(model.images))
     cfg = load_config(ROOT / "configs" / model.config, (*model.overrides, *own, *overrides))
+    towers = deepcopy(_towers(cfg.MODEL.BACKBONE, cfg.MODEL.CLIP_WEIGHTS, cfg.SOLVER.SEED))  # random ones take seconds
     torch.manual_seed(0)
-    towers = load_towers(cfg)
     method = build_method(cfg, towers, seen=48).to(setting.device)
     store_in(precision.dtype, method)
     return Built(cfg, towers, method, setting.device, precision)

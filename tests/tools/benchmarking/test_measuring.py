@@ -40,11 +40,19 @@ def test_calls_are_timed_in_turn_and_first_ones_are_not_counted(clock, quick, ro
 
 def test_a_long_first_call_counts_where_it_is_to_be_quick(clock):
     call, order = clock
-    assert in_turn({"long": call("long", 8.0)}, Setting(CPU, quick=True)) == {"long": [(8.0, 16.0)] * 2}
+    assert in_turn({"long": call("long", 2.0)}, Setting(CPU, quick=True)) == {"long": [(2.0, 4.0)] * 2}
     assert order == ["long"] * 2
     order.clear()
-    in_turn({"long": call("long", 8.0)}, Setting(CPU, quick=False))
+    in_turn({"long": call("long", 2.0)}, Setting(CPU, quick=False))
     assert order == ["long"] * 6
+
+
+def test_one_round_has_to_do_where_a_call_takes_very_long_and_it_is_to_be_quick(clock):
+    call, order = clock
+    runs = {"own": call("own", 0.5), "longest": call("longest", 8.0)}
+    assert in_turn(runs, Setting(CPU, quick=True)) == {"own": [(0.5, 1.0)], "longest": [(8.0, 16.0)]}
+    assert order == ["own", "own", "longest", "own"]
+    assert [len(took) for took in in_turn(runs, Setting(CPU, quick=False)).values()] == [5, 5]
 
 
 def test_short_calls_are_made_many_times_in_a_round(clock, monkeypatch):
