@@ -1,6 +1,7 @@
 """Reading files that users name: regular ones, since a pipe may never end and a device may fill the memory.
 
 And what decides whether a file can be read or written at all: checksums of archives, texts that no encoding has.
+And where files lie that can be made anew.
 """
 
 import errno
@@ -10,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["damaged_part", "is_writable", "open_regular", "read_bytes", "read_text", "written_out"]
+__all__ = ["cache_folder", "damaged_part", "is_writable", "open_regular", "read_bytes", "read_text", "written_out"]
 
 
 def open_regular(path: str | os.PathLike[str], mode: str = "rb", **how: Any) -> Any:
@@ -60,6 +61,14 @@ def is_writable(text: str) -> bool:
 def written_out(text: str) -> str:
     """The text with halves of characters written out, which names of files that are no UTF-8 hold for their bytes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made anew, `ram` below XDG_CACHE_HOME or ~/.cache; raises OSError without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ram"
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, "there is no ~/.cache: set XDG_CACHE_HOME") from error
 
 
 def _regular(path: str, flags: int) -> int:

@@ -15,7 +15,7 @@ from model.method import ModelError, Recipe
 
 __all__ = [
     "build_context", "build_negative", "fewest_regions", "frozen_text", "frozen_trunk", "frozen_vit", "recipe_of",
-    "refuse_impossible", "require_vit",
+    "refuse_impossible", "require_seen", "require_vit",
 ]  # fmt: skip
 
 
@@ -40,6 +40,28 @@ def recipe_of(cfg: CfgNode) -> Recipe:
         weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_sgd=cfg.SOLVER.WEIGHT_DECAY_SGD,
         momentum=cfg.SOLVER.MOMENTUM,
     )  # fmt: skip
+
+
+def require_seen(method: str, labels: Sequence[str], seen: int, *, learned: str, way_out: str) -> None:
+    """Refuses labels of which some would have something of their own that nothing trains.
+
+    Args:
+        method: MODEL.METHOD.
+        labels: of the method, the seen ones first.
+        seen: how many are; 0: not known.
+        learned: what each label has.
+        way_out: what to do where some are unseen.
+
+    Raises:
+        ModelError: if there are no labels, or some are unseen.
+    """
+    if not labels:
+        raise ModelError(f"MODEL.METHOD {method} has {learned} of each label's own, and no labels are known here")
+    if 0 < seen < len(labels):
+        raise ModelError(
+            f"MODEL.METHOD {method} learns {learned} of each label's own, and {len(labels) - seen} of {len(labels)} "
+            f"labels are unseen, {labels[seen]!r} among them: {way_out}, or set DATASETS.CHOOSE none"
+        )
 
 
 def require_vit(cfg: CfgNode, towers: ClipTowers) -> None:

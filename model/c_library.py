@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from errors import UserError
+from files import cache_folder
 
 __all__ = ["CompilerError", "shared_library"]
 
@@ -63,9 +64,9 @@ def shared_library(source: Path) -> ctypes.CDLL:
 
 def _cache() -> Path:
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ram"
-    except RuntimeError as error:  # the user has no home
-        raise CompilerError("there is no ~/.cache: set XDG_CACHE_HOME") from error
+        return cache_folder()
+    except OSError as error:
+        raise CompilerError(error.strerror) from error
 
 
 def _compiler() -> list[str]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 
 from datasets.emoji.names import CODES
 from datasets.records import DataError
+from files import cache_folder
 
 __all__ = ["SIDE", "drawing", "render"]
 
@@ -58,33 +60,31 @@ def render(code: str) -> np.ndarray:
 def _drawings() -> dict[str, Image.Image]:
     *_, release = _packages()  # also where the cache has all drawings: a message without them says what to install
     key = hashlib.sha256(" ".join((release, str(SIDE), str(PAGE), *CODES.values())).encode()).hexdigest()[:12]
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ram", f"drawings-{key}.npy")
-    pixels = _read(kept)
+    name = f"drawings-{key}.npy"
+    pixels = _read(name)
     if pixels is None:
         pixels = np.stack([render(code) for code in CODES.values()])
-        _keep(pixels, kept)
-    return {name: Image.fromarray(drawn) for name, drawn in zip(CODES, pixels, strict=True)}
+        _keep(pixels, name)
+    return {label: Image.fromarray(drawn) for label, drawn in zip(CODES, pixels, strict=True)}
 
 
-def _read(kept: Path) -> np.ndarray | None:
+def _read(name: str) -> np.ndarray | None:
     """What the cache has, (C, SIDE, SIDE, 4); None if it has nothing, or something else."""
     try:
-        pixels: np.ndarray = np.load(kept)
+        pixels: np.ndarray = np.load(cache_folder() / name)
     except (OSError, ValueError, EOFError):
         return None
     return pixels if pixels.shape == (len(CODES), SIDE, SIDE, 4) and pixels.dtype == np.uint8 else None
 
 
-def _keep(pixels: np.ndarray, path: Path) -> None:
+def _keep(pixels: np.ndarray, name: str) -> None:
     """Writes the cache as a whole or not at all; one that cannot be written costs seconds at every start, no more."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, pixels)
-        os.replace(part, path)
-    with suppress(OSError):
-        part.unlink()
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".part-") as part:
+            np.save(Path(part) / name, pixels)
+            os.replace(Path(part) / name, folder / name)
 
 
 def _packages() -> tuple[Any, Path, str]:

@@ -7,11 +7,10 @@ from yacs.config import CfgNode
 from clip.load import ClipTowers
 from clip.text import NO_TEXTS
 from loss.build import build_loss, build_summed_asl
-from model.build_parts import build_context, build_negative, frozen_text, frozen_trunk, recipe_of
+from model.build_parts import build_context, build_negative, frozen_text, frozen_trunk, recipe_of, require_seen
 from model.compared.coop import CoOp
 from model.compared.dual_coop import DualCoOp
 from model.compared.dual_coop_partial import PartialDualCoOp
-from model.method import ModelError
 
 __all__ = ["build_coop", "build_dual_coop", "build_dual_coop_partial"]
 
@@ -62,14 +61,8 @@ def build_dual_coop_partial(
     Raises:
         ModelError: if no labels are known, or some are unseen.
     """
-    if not labels:
-        raise ModelError("MODEL.METHOD dualcoop-partial has contexts of each label's own, and no labels are known here")
-    if 0 < seen < len(labels):
-        raise ModelError(
-            f"MODEL.METHOD dualcoop-partial learns contexts of each label's own, and {len(labels) - seen} of "
-            f"{len(labels)} labels are unseen, {labels[seen]!r} among them: take MODEL.METHOD dualcoop, whose contexts "
-            "all labels share, or set DATASETS.CHOOSE none"
-        )
+    way_out = "take MODEL.METHOD dualcoop, whose contexts all labels share"
+    require_seen(cfg.MODEL.METHOD, labels, seen, learned="contexts", way_out=way_out)
     text = frozen_text(cfg, towers, texts)
     return PartialDualCoOp(
         trunk=frozen_trunk(cfg, towers),

@@ -16,8 +16,8 @@ from model.build_parts import (
     frozen_text,
     frozen_trunk,
     refuse_impossible,
+    require_seen,
 )
-from model.method import ModelError
 from model.trm.category_prototypes import KINDS, CategoryPrototypes
 from model.trm.method import TRMML
 from model.trm.objective import Objective, Weights
@@ -31,8 +31,13 @@ SMALLEST = 1e-8  # probability at which the logarithms of Eq. (14) end, as in th
 def build_trm(
     cfg: CfgNode, towers: ClipTowers, *, seen: int = 0, texts: Mapping[str, str] = NO_TEXTS, labels: Sequence[str] = ()
 ) -> TRMML:
-    """TRM-ML for a fixed list of `labels`, all of them seen; see `model.build.build_method`."""
-    _check_labels(labels, seen)
+    """TRM-ML for a fixed list of `labels`, all of them seen; see `model.build.build_method`.
+
+    Raises:
+        ModelError: as there, and if no labels are known or some are unseen.
+    """
+    way_out = "take a benchmark without such"
+    require_seen(cfg.MODEL.METHOD, labels, seen, learned="prompts", way_out=way_out)
     trunk, text = frozen_trunk(cfg, towers, pool_positions=False), frozen_text(cfg, towers, texts)
     top_k, regions, width = cfg.MODEL.TRM.TOP_K, fewest_regions(cfg, towers), text.joint_width
     refuse_impossible((
@@ -88,14 +93,3 @@ def _queries(cfg: CfgNode, text: TextEncoder, labels: Sequence[str]) -> Tensor |
     if cfg.MODEL.TRM.QUERIES == "random":
         return None
     return text.joint_width**0.5 * F.normalize(text.prefix(labels).plain.float(), dim=-1)
-
-
-def _check_labels(labels: Sequence[str], seen: int) -> None:
-    """Refuses labels that would have a prompt and a query that nothing trains."""
-    if not labels:
-        raise ModelError("MODEL.METHOD trm-ml has prompts of each label's own, and no labels are known here")
-    if 0 < seen < len(labels):
-        raise ModelError(
-            f"MODEL.METHOD trm-ml learns prompts of each label's own, and {len(labels) - seen} of {len(labels)} labels "
-            f"are unseen, {labels[seen]!r} among them: take a benchmark without such, or set DATASETS.CHOOSE none"
-        )
