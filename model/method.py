@@ -132,7 +132,7 @@ class Method(nn.Module, ABC):
         return self.stem(images)
 
     def learn(self, stem: Any, labels: Any, targets: Tensor) -> Output:
-        """What `forward` says with targets, from what `training_stem` gives: to be overridden where that is no images."""
+        """What `forward` says with targets, from what `training_stem` gives, where that is not the images."""
         return self(stem, labels, targets)
 
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
