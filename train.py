@@ -21,6 +21,7 @@ from datasets import build_splits, build_test, build_train, evaluated, identitie
 from datasets.compose import fingerprint
 from engine import cli
 from engine.atomic import atomic_write
+from engine.cached import CachedLoader, computed_once
 from engine.checkpoint import CheckpointError, random_state, set_random_state
 from engine.claim import claimed
 from engine.ema import Ema, decay_over
@@ -34,7 +35,7 @@ from engine.schedules import Settings, schedule
 from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
-from model import RAM, ModelError, build_method, build_zero_shot, load_towers
+from model import RAM, Method, ModelError, build_method, build_zero_shot, load_towers
 from model.compiled import compile_parts
 from model.precision import stored_in
 from parallel import connect, from_first, is_first, joined, rank, wait_for_all, world_size
@@ -50,7 +51,8 @@ FREE_ON_RESUME = (  # keys that do not change what is trained; a section stands 
     "DATASETS.ROOT_DIR", "DATASETS.IMAGE_DIR", "DATASETS.PACK", "MODEL.CLIP_WEIGHTS",
 )  # fmt: skip
 # Values that differ by rounding, for other machines.
-ALIKE = {"MODEL.OT_SOLVER": ("sinkhorn", "native", "triton"), "COMPILE": ("off", "on", "graphs")}
+ALIKE = {"MODEL.OT_SOLVER": ("sinkhorn", "native", "triton"), "COMPILE": ("off", "on", "graphs"),
+         "DATALOADER.CACHE": (False, True)}  # fmt: skip
 WHAT_TO_TRY = "try more images or epochs, or lower rates of the prompts (SOLVER.BASE_LR_SGD); docs/data.md, Few images"
 
 
@@ -58,6 +60,11 @@ class Run:
     """A training run: model, data, optimisers, and where it stands."""
 
     def __init__(self, cfg: CfgNode) -> None:
+        if cfg.DATALOADER.CACHE and cfg.INPUT.AUGMENT:
+            raise ConfigError(
+                "DATALOADER.CACHE keeps what is computed of an image, and augmentation makes another one of it in "
+                "every epoch: set INPUT.AUGMENT False, or DATALOADER.CACHE False"
+            )
         self.device = resolve_device(cfg.DEVICE)
         connect(self.device)
         share = rank(), world_size()
@@ -95,6 +102,10 @@ class Run:
                 f"MODEL.METHOD {cfg.MODEL.METHOD} needs every label of an image, and {self.splits.train.source} has "
                 "some that are not known (-1): choose a method for missing labels, or set DATASETS.UNKNOWN absent"
             )
+        if cfg.DATALOADER.CACHE and type(self.model).learn is Method.learn:
+            raise ModelError(
+                f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to keep of an image: set DATALOADER.CACHE False"
+            )
         self.optimizers = optimizers(self.model.groups())
         self.schedule = schedule(cfg.SOLVER.SCHEDULE, Settings(
             highest=cfg.SOLVER.BASE_LR, warmup=cfg.SOLVER.WARMUP_EPOCHS, start=cfg.SOLVER.WARMUP_LR,
@@ -123,8 +134,9 @@ class Run:
             ema=self.ema, scaler=self.scaler, device=self.device, autocast=self.autocast,
             log=partial(log.write, "train"), log_period=cfg.SOLVER.LOG_PERIOD,
             skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,
-            augment=self.loader.dataset.augment,
+            augment=self.loader.dataset.augment, cached=cfg.DATALOADER.CACHE,
         )  # fmt: skip
+        loader = self.cached() if cfg.DATALOADER.CACHE and not self.is_done(cfg) else self.loader
 
         def after_step(done: int) -> None:
             self.batch, self.step = done, trainer.step
@@ -138,10 +150,10 @@ class Run:
             with asked.deferred():
                 if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                     self.ema.reset()
-                self.loader.set_position(self.epoch, self.batch)
-                if len(self.loader) > 0:  # not where the run was killed while it evaluated
+                loader.set_position(self.epoch, self.batch)
+                if len(loader) > 0:  # not where the run was killed while it evaluated
                     with stored_in(self.autocast, self.model):
-                        trainer.epoch(self.epoch, self.loader, self.batch, after_step)
+                        trainer.epoch(self.epoch, loader, self.batch, after_step)
                     if due:
                         self.save(folder / CHECKPOINT)
                     self.save_where_asked(folder, asked)
@@ -156,6 +168,15 @@ class Run:
         wait_for_all()
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
+
+    def cached(self) -> CachedLoader:
+        """The training's batches with what no training changes of their images."""
+        self.model.eval()
+        with stored_in(self.autocast, self.model):
+            computed = computed_once(
+                self.model.training_stem, self.loader.once(), device=self.device, autocast=self.autocast
+            )
+        return CachedLoader(self.loader, computed)
 
     def calibrate(self, cfg: CfgNode, folder: Path, log: RunLog | NoLog) -> None:
         """Fits probabilities on the validation images, if there are any, and adds them to the checkpoint."""

@@ -157,6 +157,7 @@ _C.INPUT.PIXEL_MEAN = (0.5, 0.5, 0.5)  # what RAM sees, student and teacher; pap
 _C.INPUT.PIXEL_STD = (0.5, 0.5, 0.5)
 _C.INPUT.EXIF_ROTATION = False  # turn photographs upright; the release does not
 _C.INPUT.MAX_PIXELS = 178_956_970  # of an image file, refused before it is decoded; Pillow takes no more than these
+_C.INPUT.AUGMENT = True  # False: training images are made as test images are, and no key below is read
 _C.INPUT.PROB = 0.5  # of a horizontal flip
 _C.INPUT.RE_PROB = 0.5  # of random erasing, with noise
 _C.INPUT.PADDING = 10  # pixels added on each side before the random crop
@@ -210,6 +211,9 @@ _C.DATALOADER.RESHUFFLE = True  # new batches in every epoch; release: False, sh
 _C.DATALOADER.AUGMENT_ON = "workers"
 # Image files that are cut short are used as far as they go, and named; False: they cannot be read.
 _C.DATALOADER.READ_TRUNCATED = True
+# Compute what no training changes of an image once, before the first epoch, and keep it in memory, for methods on a
+# frozen image tower; INPUT.AUGMENT has to be False. Changes results by rounding alone.
+_C.DATALOADER.CACHE = False
 _C.DATALOADER.SKIP_BROKEN = False  # evaluation goes on without images that cannot be read
 
 _C.SOLVER = CfgNode()

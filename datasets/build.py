@@ -125,7 +125,7 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
     """
     from datasets.batched import BatchedAugmentation
     from datasets.loader import MultiLabelDataset, Share, train_loader
-    from datasets.transforms import in_workers, resized_only, training_steps
+    from datasets.transforms import Prepared, Transform, in_workers, resized_only, test_transform, training_steps
 
     folder = image_folder(cfg)
     splits = splits or build_splits(cfg)
@@ -146,15 +146,18 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
         mean=cfg.INPUT.PIXEL_MEAN,
         std=cfg.INPUT.PIXEL_STD,
     )
-    later = cfg.DATALOADER.AUGMENT_ON == "device"
+    later = cfg.INPUT.AUGMENT and cfg.DATALOADER.AUGMENT_ON == "device"
+    transform: Transform = resized_only(steps) if later else in_workers(steps)
+    if not cfg.INPUT.AUGMENT:
+        transform = test_transform(size=cfg.INPUT.SIZE_TRAIN, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
     assert splits.train is not None  # only an evaluation does without
     records = _first(cfg, splits.train)
-    pack = _pack(cfg, "train", resized_only(steps)) if later else None  # else images are augmented at full size
+    pack = _pack(cfg, "train", transform) if isinstance(transform, Prepared) else None  # else augmented at full size
     _require_images(records, folder, pack)
     dataset = MultiLabelDataset(
         records,
         splits.vocabulary.seen,
-        resized_only(steps) if later else in_workers(steps),
+        transform,
         folder,
         seed=cfg.SOLVER.SEED,
         augment=BatchedAugmentation(steps) if later else None,

@@ -134,6 +134,10 @@ class TrainLoader(Loader):
         """Sets what the next pass delivers: this epoch (from 0 or 1), from this batch (from 0) on."""
         self.sampler.epoch, self.sampler.first_batch = epoch, first_batch
 
+    def once(self) -> Loader:
+        """All images in the order of the records, in batches of the same size, whichever process this is."""
+        return test_loader(self.dataset, self.sampler.batch_size, self.batches.num_workers)
+
 
 def train_loader(
     dataset: MultiLabelDataset, batch_size: int, workers: int, *, seed: int, reshuffle: bool, share: Share = WHOLE

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
 from engine.broken import warn_of_broken_images
@@ -33,6 +34,7 @@ class Trained(Protocol):
 
     def __call__(self, images: Tensor, labels: Any, targets: Tensor, /) -> Any: ...
     def encode_labels(self, names: Sequence[str], /) -> Any: ...
+    def learn(self, stem: Any, labels: Any, targets: Tensor, /) -> Any: ...
     def losses(self, output: Any, targets: Tensor, /) -> dict[str, Tensor]: ...
     def diagnostics(self, output: Any, /) -> dict[str, Tensor]: ...
     def trained_state(self) -> Mapping[str, Tensor]: ...
@@ -62,6 +64,7 @@ class Trainer:
         progress_bar: shown on stderr.
         step: optimiser steps so far.
         augment: makes normalised images of a batch's images and its `plan`; None where workers have done so.
+        cached: whether batches hold what the method's `training_stem` gives in the place of images.
     """
 
     model: Trained
@@ -79,13 +82,14 @@ class Trainer:
     progress_bar: bool = True
     step: int = 0
     augment: Callable[[Tensor, Any], Tensor] | None = None
+    cached: bool = False
     _buffers: list[Tensor] = field(default_factory=list)  # what a forward pass changes
     _compared: bool = False  # whether the losses of the processes are known to be one
     _meter: "_Meter" = field(default_factory=lambda: _Meter())
 
     def __post_init__(self) -> None:
         self._watch = LossWatch(skip=self.skip_nonfinite)
-        self._forward: Any = _Forward(self.model, self.names, self.device.type, self.autocast)
+        self._forward: Any = _Forward(self.model, self.names, self.device.type, self.autocast, cached=self.cached)
         if world_size() > 1:
             # Statistics of normalisations are the same everywhere by themselves.
             self._forward = DistributedDataParallel(
@@ -137,7 +141,7 @@ class Trainer:
         warn_of_broken_images(loader, "training images")
 
     def _train_step(self, batch: Any, epoch: int) -> Tensor:
-        images = batch.images.to(self.device, non_blocking=True)
+        images = tree_map_only(Tensor, lambda part: part.to(self.device, non_blocking=True), batch.images)
         if self.augment is not None:
             images = self.augment(images, batch.plan)
         targets = batch.targets.to(self.device, non_blocking=True)
@@ -162,7 +166,7 @@ class Trainer:
             self.ema.update()
         self.step += 1
         named = {f"loss_{name}": value for name, value in losses.items()}
-        self._meter.add(len(images), finite, loss=loss, **named, **self.model.diagnostics(output))
+        self._meter.add(len(targets), finite, loss=loss, **named, **self.model.diagnostics(output))
         return loss
 
     def settle(self) -> None:
@@ -195,13 +199,16 @@ class Trainer:
 class _Forward(nn.Module):
     """The forward pass of a training step as one module, the labels' included: what gradients are exchanged for."""
 
-    def __init__(self, model: Any, names: Sequence[str], device: str, autocast: torch.dtype | None) -> None:
+    def __init__(
+        self, model: Any, names: Sequence[str], device: str, autocast: torch.dtype | None, *, cached: bool
+    ) -> None:
         super().__init__()
-        self.model, self.names, self.device, self.autocast = model, names, device, autocast
+        self.model, self.names, self.device, self.autocast, self.cached = model, names, device, autocast, cached
 
-    def forward(self, images: Tensor, targets: Tensor) -> Any:
+    def forward(self, images: Any, targets: Tensor) -> Any:
+        says = self.model.learn if self.cached else self.model
         with torch.autocast(self.device, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.model(images, self.model.encode_labels(self.names), targets)
+            return says(images, self.model.encode_labels(self.names), targets)
 
 
 def _of_all(values: dict[str, float]) -> dict[str, float]:

@@ -11,6 +11,10 @@ Testing may take it in three steps, so that what is the same for several weights
 
     output = method.recognise(method.features(method.stem(images)), labels)
 
+Training may take it in two, so that what no training changes is computed once for each image (DATALOADER.CACHE):
+
+    output = method.learn(method.training_stem(images), labels, targets)
+
 To add one, write a subclass of `Method` and a function from the configuration to it, and enter that function into
 `METHODS` of `model/build.py` under the name for MODEL.METHOD; from another package, enter it before the script runs:
 
@@ -122,6 +126,14 @@ class Method(nn.Module, ABC):
     def recognise(self, features: Any, labels: Any) -> Output:
         """What `forward` says without targets, from what `features` gives. To be overridden with either of these."""
         return self(features, labels)
+
+    def training_stem(self, images: Tensor) -> Any:
+        """What no training changes, of images (B, 3, H, W), as `learn` takes it: the stem, unless that takes more."""
+        return self.stem(images)
+
+    def learn(self, stem: Any, labels: Any, targets: Tensor) -> Output:
+        """What `forward` says with targets, from what `training_stem` gives, where that is not the images."""
+        return self(stem, labels, targets)
 
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Scalars by name, already weighted; training minimises their sum.

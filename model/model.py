@@ -45,6 +45,13 @@ class Recognition(NamedTuple):
     grid: tuple[int, int]  # rows and columns of the N regions
 
 
+class TrainingStem(NamedTuple):
+    """What no training changes."""
+
+    state: TrunkState  # in front of the first adapted block
+    teacher: Tensor | None  # (B, N, D), the frozen CLIP's regions, where the matcher is to be taught
+
+
 class RAM(Method):
     """Region and label features from a frozen CLIP, matched by optimal transport.
 
@@ -99,15 +106,23 @@ class RAM(Method):
             labels: what `encode_labels` gives.
             targets: (B, C), 1, 0 or -1 (not known); switches the teacher on, Eq. (9) and (11).
         """
-        teaching = targets is not None and self.matcher.needs_teacher
-        state = self.trunk.stem(images, teacher=teaching)
-        features = self.features(state)
-        teacher = self.trunk.teacher_regions(state) if teaching else None  # (B, N, D)
-        return self.recognise(features, labels, teacher, targets)
+        if targets is None:
+            return self.recognise(self.features(self.stem(images)), labels)
+        return self.learn(self.training_stem(images), labels, targets)
 
     def stem(self, images: Tensor) -> TrunkState:
         """Images (B, 3, H, W) in front of the first adapted block."""
         return self.trunk.stem(images)
+
+    def training_stem(self, images: Tensor) -> TrainingStem:
+        """The same, and what the teacher says."""
+        state = self.trunk.stem(images, teacher=self.matcher.needs_teacher)
+        teacher = self.trunk.teacher_regions(state) if self.matcher.needs_teacher else None
+        return TrainingStem(state._replace(teacher=None), teacher)
+
+    def learn(self, stem: TrainingStem, labels: Labels, targets: Tensor) -> Recognition:
+        """Which labels are present, with the teacher's help."""
+        return self.recognise(self.features(stem.state), labels, stem.teacher, targets)
 
     def features(self, stem: TrunkState) -> TrunkFeatures:
         """What the ladder is built from, with the visual prompts."""

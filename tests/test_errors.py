@@ -97,6 +97,11 @@ WRONG = {
     "unknown loss": (overrides("MODEL.LOSS_TYPE", "BCE"), "MODEL.LOSS_TYPE"),
     "impossible average": (overrides("MODEL.EMA_DECAY", "1.5"), "MODEL.EMA_DECAY must be"),
     "negative rate": (overrides("SOLVER.BASE_LR", "-1.0"), "SOLVER.BASE_LR must be"),
+    "cached and augmented": (
+        overrides("DATALOADER.CACHE", "True"), "set INPUT.AUGMENT False, or DATALOADER.CACHE False"),
+    "cached without anything to keep": (
+        overrides("DATALOADER.CACHE", "True", "INPUT.AUGMENT", "False", "MODEL.METHOD", "comc"),
+        "MODEL.METHOD comc has nothing to keep of an image"),
     "best without validation": (
         overrides("SOLVER.SELECT", "best", "DATASETS.VAL", ""), "SOLVER.SELECT best needs validation images"),
 }  # fmt: skip

@@ -51,6 +51,14 @@ def test_two_processes_write_the_checkpoint_of_one(in_two, finished):
     assert_alike(in_two, finished.run)
 
 
+def test_two_processes_train_from_what_is_kept_of_images_as_one_does(train_script, benchmark, tmp_path):
+    kept = partial(benchmark.config, "INPUT.AUGMENT", "False", "DATALOADER.CACHE", "True", "SOLVER.EVAL_PERIOD", "2")
+    launched(2, trains(train_script, kept("OUTPUT_DIR", str(tmp_path / "two"))))
+    train_script.train(kept("OUTPUT_DIR", str(tmp_path / "one")), None)
+    (two,), (one,) = ((tmp_path / count).iterdir() for count in ("two", "one"))
+    assert_alike(two, one)
+
+
 def test_two_processes_write_one_log_with_the_values_of_both(in_two, finished):
     ours, theirs = lines(in_two), lines(finished.run)
     assert [line["kind"] for line in ours] == [line["kind"] for line in theirs]

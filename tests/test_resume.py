@@ -70,6 +70,22 @@ def test_a_killed_run_goes_on_to_the_bit_from_a_pack_where_the_device_augments(
     assert differing(only_run(benchmark), through) == []
 
 
+def test_a_killed_run_goes_on_to_the_bit_from_what_is_kept_of_images(benchmark, train_script, monkeypatch, tmp_path):
+    overrides = ("INPUT.AUGMENT", "False", "DATALOADER.CACHE", "True", "SOLVER.CHECKPOINT_PERIOD", "1")
+    train_script.train(benchmark.config(*overrides, "OUTPUT_DIR", str(tmp_path / "through")), None)
+    train_until_killed(train_script, benchmark.config(*overrides), monkeypatch, train_script.Run, "save", 5)
+    train_script.train(benchmark.config(*overrides), "auto")
+    (through,) = (tmp_path / "through").iterdir()
+    assert differing(only_run(benchmark), through) == []
+
+
+def test_a_run_may_go_on_from_what_is_kept_of_images(benchmark, train_script):
+    plain = ("INPUT.AUGMENT", "False")
+    train_script.train(benchmark.config(*plain, "SOLVER.MAX_EPOCHS", "1"), None)
+    train_script.train(benchmark.config(*plain, "DATALOADER.CACHE", "True"), "auto")
+    assert load_state(only_run(benchmark) / "checkpoint.pth").epoch == 3
+
+
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_killed_between_checkpoints_goes_on_to_the_bit(benchmark, finished, train_script, monkeypatch, steps):
     cfg = benchmark.config("SOLVER.CHECKPOINT_PERIOD", "2")

@@ -12,9 +12,10 @@ from configs import load_config, restore_config
 from engine.checkpoint import CheckpointError, load_checkpoint
 from engine.state import load_state
 from model import build_method, load_towers
-from trainings import differing, files, newest, only_run, results
+from trainings import differing, files, logged, newest, only_run, results
 
 ROOT = Path(__file__).parent.parent
+TINY = ROOT / "configs" / "tiny.yml"
 RATES = json.loads((ROOT / "tests" / "data" / "release_schedule.json").read_text())
 RESULTS = {"results.json", "results.csv", "per_class.csv"}
 
@@ -45,6 +46,27 @@ def test_a_checkpoint_says_where_the_training_stands(finished):
     assert (state.method, state.epoch, state.batch, state.step) == ("ram", 3, 0, 6)
     assert state.seen == ["cat", "cup", "dog", "tree"]
     assert state.unseen == ["car", "kite", "sun"]
+
+
+@pytest.mark.parametrize("method", ["ram", "trm-ml", "dualcoop-partial"])
+def test_a_training_from_what_is_kept_of_images_is_that_from_the_images(train_script, tmp_path, method):
+    few = [
+        "DATASETS.SUBSET", "14", "DATASETS.TRAIN", "shapes:all", "DATASETS.CHOOSE", "none", "DATASETS.KNOWN", "0.5",
+        "SOLVER.IMS_PER_BATCH", "4", "INPUT.AUGMENT", "False", "MODEL.METHOD", method,
+        "MODEL.TRM.HIDDEN", "64", "MODEL.TRM.PSEUDO_START", "1",
+    ]  # fmt: skip
+    folders = []
+    for cached in ("False", "True"):
+        where = tmp_path / cached
+        train_script.train(load_config(TINY, [*few, "OUTPUT_DIR", str(where), "DATALOADER.CACHE", cached]), None)
+        folders += where.iterdir()
+    read, kept = (load_state(folder / "checkpoint.pth") for folder in folders)
+    assert (kept.step, kept.epoch) == (6, 3)
+    for name, value in read.model.items():
+        torch.testing.assert_close(kept.model[name], value, rtol=1e-5, atol=1e-5)
+    ours, theirs = ([line["loss"] for line in logged(folder) if "loss" in line] for folder in folders)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert len(theirs) == 4
 
 
 def test_the_schedule_of_the_configuration_is_that_of_the_release(train_script, benchmark):

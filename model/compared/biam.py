@@ -176,6 +176,11 @@ class BiAM(Method):
         """Scores of images by what `stem` gives."""
         return Ranked(self.head(features.map, features.image, labels), None)
 
+    def learn(self, stem: FeatureMap, labels: Tensor, targets: Tensor) -> Ranked:
+        """Scores of the images that have a present label."""
+        kept = rankable(targets)
+        return self.recognise(FeatureMap(*(part[kept] for part in stem)), labels)._replace(kept=kept)
+
     def losses(self, output: Ranked, targets: Tensor) -> dict[str, Tensor]:
         """The normalised ranking loss."""
         return {

@@ -76,6 +76,10 @@ class CoOp(Method):
         logits = self.logits(features, labels)
         return Classification(logits.softmax(-1), logits)
 
+    def learn(self, stem: Tensor, labels: Tensor, targets: Tensor) -> Classification:  # noqa: ARG002
+        """The same in training."""
+        return self.recognise(stem, labels)
+
     def logits(self, features: Tensor, labels: Tensor) -> Tensor:
         """s cos(cls, t_j), (B, C), float32, of image features (B, D) and labels (C, D), neither normalised."""
         with torch.autocast(features.device.type, enabled=False):  # cosines times 100

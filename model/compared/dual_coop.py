@@ -98,6 +98,10 @@ class DualCoOp(Method):
         positive, negative = self.logits(features, labels)
         return Presence((positive - negative).sigmoid(), positive, negative, labels.columns)
 
+    def learn(self, stem: Tensor, labels: LabelPair, targets: Tensor) -> Presence:  # noqa: ARG002
+        """The same in training."""
+        return self.recognise(stem, labels)
+
     def stem(self, images: Tensor) -> Tensor:
         """Dense features (B, 1 + N, D) of the frozen tower, not normalised, the mean first, or a ViT's CLS."""
         return self.trunk.regions_with_mean(images)

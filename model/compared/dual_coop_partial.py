@@ -77,8 +77,19 @@ class PartialDualCoOp(FixedLabelsMethod):
 
     def forward(self, images: Tensor, labels: LabelPair, targets: Tensor | None = None) -> Pooled:  # noqa: ARG002
         """Scores of images (B, 3, H, W), normalised."""
-        _, regions = self.trunk.dense_features(images)
-        return Pooled(self.logits(regions, labels))
+        return self.recognise(self.stem(images), labels)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Regions (B, N, D) of the frozen tower, not normalised."""
+        return self.trunk.dense_features(images).regions
+
+    def recognise(self, features: Tensor, labels: LabelPair) -> Pooled:
+        """Scores of images by their regions."""
+        return Pooled(self.logits(features, labels))
+
+    def learn(self, stem: Tensor, labels: LabelPair, targets: Tensor) -> Pooled:  # noqa: ARG002
+        """The same in training."""
+        return self.recognise(stem, labels)
 
     def logits(self, regions: Tensor, labels: LabelPair) -> Tensor:
         """The logits (B, C), float32, of regions (B, N, D) of any norm."""

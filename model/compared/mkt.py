@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from clip.blocks import run_block
 from clip.image import ImageTrunk, TrunkState
@@ -99,6 +100,13 @@ class Transfer(NamedTuple):
     kept: Tensor | None  # (B,), bool: images of the batch that the loss is taken of, where targets were given
 
 
+class TrainingStem(NamedTuple):
+    """What no training changes."""
+
+    state: TrunkState  # in front of the tail
+    teacher: Tensor | None  # (B, D), the frozen global features, in stage 1
+
+
 class MKT(Method):
     """MKT on a frozen CLIP, of which what is trained is copied.
 
@@ -135,16 +143,25 @@ class MKT(Method):
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> Transfer:
         """Scores of images (B, 3, H, W); with targets, of those that have a present label."""
-        kept = None if targets is None else rankable(targets)
-        state = self.stem(images if kept is None else images[kept])
-        found = self.recognise(self.features(state), labels)
-        with torch.no_grad():
-            teacher = self.trunk.finish(state, {}).cls if kept is not None and self.stage == 1 else None
-        return found._replace(teacher=teacher, kept=kept)
+        if targets is None:
+            return self.recognise(self.features(self.stem(images)), labels)
+        kept = rankable(targets)
+        return self._taught(self.training_stem(images[kept]), labels, kept)
 
     def stem(self, images: Tensor) -> TrunkState:
         """Images (B, 3, H, W) in front of the tail."""
         return self.trunk.stem(images)
+
+    @torch.no_grad()
+    def training_stem(self, images: Tensor) -> TrainingStem:
+        """The same, and in stage 1 the frozen global features."""
+        state = self.stem(images)
+        return TrainingStem(state, self.trunk.finish(state, {}).cls if self.stage == 1 else None)
+
+    def learn(self, stem: TrainingStem, labels: Tensor, targets: Tensor) -> Transfer:
+        """Scores of the images that have a present label."""
+        kept = rankable(targets)
+        return self._taught(tree_map_only(Tensor, lambda part: part[kept], stem), labels, kept)
 
     def features(self, stem: TrunkState) -> Tensor:
         """What the tail makes of them, (B, 1 + N, D), not normalised."""
@@ -155,6 +172,11 @@ class MKT(Method):
         cls = features[:, 0]
         local, overall = transfer_scores(features[:, 1:], cls, labels, top_k=self.top_k)
         return Transfer((local + overall) / 2, local, overall, cls, None, None)
+
+    def _taught(self, stem: TrainingStem, labels: Tensor, kept: Tensor) -> Transfer:
+        """Scores of images of a batch, those that are `kept`, beside what the teacher says of them."""
+        found = self.recognise(self.features(stem.state), labels)
+        return found._replace(teacher=stem.teacher, kept=kept)
 
     def losses(self, output: Transfer, targets: Tensor) -> dict[str, Tensor]:
         """The normalised ranking loss and, in stage 1, the mean absolute difference to the frozen global features."""

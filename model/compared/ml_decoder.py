@@ -127,6 +127,10 @@ class MLDecoder(Method):
         logits = self.decoder(features, labels)
         return Answers(logits.float().sigmoid(), logits)  # in half precision many scores would be equal
 
+    def learn(self, stem: Tensor, labels: Tensor, targets: Tensor) -> Answers:  # noqa: ARG002
+        """The same in training."""
+        return self.recognise(stem, labels)
+
     def losses(self, output: Answers, targets: Tensor) -> dict[str, Tensor]:
         """The loss over images that have one of the labels; the others are left out, as in the official lists.
 

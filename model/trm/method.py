@@ -113,10 +113,22 @@ class TRMML(FixedLabelsMethod):
         return TextPair(rows, *(context(self.text, self.labels, rows) for context in (self.positive, self.negative)))
 
     def forward(self, images: Tensor, labels: TextPair, targets: Tensor | None = None) -> TextRegions:
-        """Scores of images (B, 3, H, W); with targets, what losses are made of, and in training what is remembered."""
-        _, features = self.trunk.dense_features(images)  # (B, N, D)
-        grid = grid_of(features.shape[1], *images.shape[2:])
-        positions = sine_positions(*grid, features.shape[2]).to(features)
+        """Scores of images (B, 3, H, W); with targets as `learn`."""
+        return self.learn(self.stem(images), labels, targets)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """f (B, rows, columns, D) of the frozen tower, not normalised."""
+        features = self.trunk.dense_features(images).regions  # (B, N, D)
+        return features.unflatten(1, grid_of(features.shape[1], *images.shape[2:]))
+
+    def recognise(self, features: Tensor, labels: TextPair) -> TextRegions:
+        """Scores of images by what `stem` gives."""
+        return self.learn(features, labels)
+
+    def learn(self, stem: Tensor, labels: TextPair, targets: Tensor | None = None) -> TextRegions:
+        """Scores; with targets, what losses are made of, and in training what is remembered."""
+        features = stem.flatten(1, 2)  # (B, N, D)
+        positions = sine_positions(*stem.shape[1:]).to(features)
         asked = self.decoder(features, positions, labels.rows)
         regions = region_features(asked.energies, features)
         logits = self._matched(regions, labels)

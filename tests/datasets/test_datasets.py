@@ -86,6 +86,17 @@ def test_where_the_device_augments_batches_are_resized_images_and_what_the_data_
     assert (dataset.augment, dataset[1, 0].drawn) == (None, None)
 
 
+@pytest.mark.parametrize("where", ["workers", "device"])
+def test_without_augmentation_training_images_are_made_as_test_images_are(root, where):
+    sizes = ("INPUT.SIZE_TRAIN", (4, 12), "INPUT.SIZE_TEST", (4, 12), "INPUT.AUGMENT", False)
+    dataset = build_train(config(root, *sizes, "DATALOADER.AUGMENT_ON", where)).loader.dataset
+    transform = build_test(config(root, *sizes), "test").protocols["GZSL"].loader.dataset.transform
+    image, _ = dataset.opened(dataset.records.images[0])
+    assert torch.equal(dataset[1, 0].image, transform(image))
+    assert torch.equal(dataset[2, 0].image, transform(image))
+    assert dataset.augment is None
+
+
 def test_the_seed_decides_order_and_augmentation(root):
     def first(seed):
         return next(iter(build_train(config(root, "SOLVER.SEED", seed)).loader)).images

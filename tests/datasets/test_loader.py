@@ -158,6 +158,12 @@ def test_all_images_are_tested_in_order_and_the_last_batch_may_be_smaller(datase
     assert [len(batch.images) for batch in batches] == [4, 4, 3]
 
 
+@pytest.mark.parametrize("share", [loader.WHOLE, loader.Share(1, 2)])
+def test_training_images_can_be_had_once_in_their_order(dataset, share):
+    training = train_loader(dataset(), 4, 0, seed=0, reshuffle=True, share=share)
+    assert [batch.indices.tolist() for batch in training.once()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+
+
 def test_two_workers_test_the_batches_of_none(dataset):
     assert_same(list(loader.test_loader(dataset(), 4, 0)), list(loader.test_loader(dataset(), 4, 2)))
 
