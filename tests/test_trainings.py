@@ -145,6 +145,39 @@ def test_weights_and_biases_works_without_a_network_or_an_account(benchmark, fin
     assert differing(only_run(benchmark), finished.run) == []
 
 
+class Told:
+    """Stands for the dashboard of Weights & Biases; every test has one class of its own."""
+
+    logged: list
+
+    def __init__(self, *_, **__):
+        type(self).logged = []
+
+    def log(self, kind, values):
+        self.logged.append((kind, values))
+
+    def table(self, name, heads, rows):  # noqa: ARG002
+        self.logged.append((name, rows))
+
+    def finish(self, *, failed):
+        self.logged.append(("failed", failed))
+
+
+def test_weights_and_biases_is_told_of_the_losses_of_trm_ml_and_of_its_pseudo_labels(
+    benchmark, train_script, monkeypatch
+):
+    told = type("OfTRM", (Told,), {})
+    monkeypatch.setattr("engine.log.Dashboard", told)
+    keys = ["MODEL.METHOD", "trm-ml", "MODEL.TRM.HIDDEN", "64", "MODEL.USE_EMA", "False", "DATASETS.KNOWN", "0.5"]
+    train_script.train(benchmark.config(*keys, "DATASETS.CHOOSE", "none", "WANDB", "True"), None)
+    steps = [values for kind, values in told.logged if kind == "train"]
+    parts = {"loss_queries", "loss_regions", "loss_distillation", "loss_contrast"}
+    assert parts | {"pseudo_present", "pseudo_absent", "full_queues", "ordered_thresholds"} <= steps[0].keys()
+    assert steps[0]["loss"] == pytest.approx(sum(steps[0][name] for name in parts), rel=1e-4)
+    assert "val/TRM-ML/GZSL/AP of labels" in dict(told.logged)
+    assert told.logged[-1] == ("failed", False)
+
+
 def test_a_cosine_and_an_average_fit_the_training_by_themselves(benchmark, train_script):
     cfg = benchmark.config(
         "SOLVER.SCHEDULER_MAX_EPOCHS", "auto", "SOLVER.WARMUP_EPOCHS", "0", "SOLVER.MIN_LR", "1e-9",
