@@ -8,6 +8,7 @@ N regions on a grid of h x w, C labels.
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = ["Shown", "found_labels", "recovery", "reliability_diagram", "side_by_
 
 BLUE, GREY, GREEN, RED, INK = "#2a6fb0", "#9a9a9a", "#1a7f37", "#b3261e", "#444444"
 SIDE = 1.45  # inches of a picture
+LINE = 26  # letters of a title
 # Transparent where there is nothing; the colours are those of the page.
 HEAT = LinearSegmentedColormap.from_list("heat", [
     (0.0, (0.16, 0.04, 0.35, 0.0)), (0.15, (0.29, 0.08, 0.43, 0.35)), (0.4, (0.75, 0.2, 0.33, 0.6)),
@@ -175,7 +177,7 @@ def _sheet(rows: int, columns: int) -> tuple[Figure, Any]:
 
 def _picture(place: Any, image: Image.Image, title: str) -> None:
     place.imshow(image.resize(_size(image, 256)), interpolation="bilinear")
-    place.set_title(title, fontsize=8, parse_math=False)
+    _title(place, title)
 
 
 def _map(place: Any, ground: np.ndarray, chart: Tensor, label: str, *, top: float, colour: str = "black") -> None:
@@ -185,7 +187,13 @@ def _map(place: Any, ground: np.ndarray, chart: Tensor, label: str, *, top: floa
     place.imshow(ground, extent=extent)
     place.imshow(chart.cpu().numpy(), extent=extent, cmap=HEAT, vmin=0, vmax=top, interpolation="bilinear")
     place.set(xticks=[], yticks=[])
-    place.set_title(label, fontsize=8, color=colour, pad=3, parse_math=False)
+    _title(place, label, color=colour, pad=3)
+
+
+def _title(place: Any, text: str, **how: Any) -> None:
+    """A title, in lines no longer than a picture is wide."""
+    lines = (line for given in text.splitlines() for line in wrap(given, LINE, break_on_hyphens=False) or [""])
+    place.set_title("\n".join(lines), fontsize=8, parse_math=False, **how)
 
 
 def _bar(figure: Figure, axes: Any, meaning: str, *, top: float) -> None:

@@ -51,6 +51,13 @@ def test_no_more_columns_are_drawn_than_wanted():
     assert titles(figure) == ["x", "a", "b"]
 
 
+def test_a_title_is_broken_where_it_would_be_wider_than_its_picture():
+    shown = Shown(PICTURE, "a" * 60, ("globe showing Asia-Australia 0.12",), maps(1))
+    assert titles(found_labels([shown], columns=1)) == [
+        "\n".join(["a" * 26, "a" * 26, "a" * 8]), "globe showing\nAsia-Australia 0.12",
+    ]  # fmt: skip
+
+
 def test_nothing_lies_over_a_picture_where_a_map_is_zero():
     assert HEAT(0.0)[3] == 0
     alphas = [HEAT(value)[3] for value in np.linspace(0, 1, 50)]
