@@ -51,6 +51,15 @@ def test_the_table_of_drawn_concepts_is_that_of_its_result_file():
             assert f"| {method} | {protocol} | {cells} |" in text
 
 
+def test_the_means_over_seeds_of_drawn_concepts_are_those_of_the_page_of_results():
+    found = (ROOT / "docs" / "results.md").read_text().partition("## emoji")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / "emoji.md").read_text()
+    for name, title in (("CLIP", "zero-shot CLIP"), ("RAM", "RAM")):
+        (line,) = [line for line in found.splitlines() if line.startswith(f"| {name} | ") and "." in line][:1]
+        cells = " | ".join(line.replace("*", "").split(" | ")[1:5])
+        assert f"| {title} | {cells} |" in text
+
+
 KINDS = {"RAM": "", "RAM, its recipe": "recipe-", "RAM with peaks": "peaks-"}
 
 
