@@ -60,6 +60,22 @@ def test_the_means_over_seeds_of_drawn_concepts_are_those_of_the_page_of_results
         assert f"| {title} | {cells} |" in text
 
 
+@pytest.mark.parametrize("protocol", ["ZSL", "GZSL"])
+@pytest.mark.parametrize("score", ["published", "probability"])
+def test_the_table_of_probabilities_of_drawn_concepts_is_that_of_its_result_files(score, protocol):
+    rows = []
+    for seed in SEEDS:
+        content = json.loads((ROOT / "docs" / "results" / "emoji" / f"probabilities-seed-{seed}.json").read_text())
+        assert content["about"]["config"]["SOLVER.SEED"] == seed
+        rows += [row for row in content["results"] if (row["score"], row["protocol"]) == (score, protocol)]
+    cells = []
+    for key, decimals in (*ROWS[:3], *((key, 4) for key, _ in ROWS[3:])):
+        values = [row[key] for row in rows]
+        spread = None if None in values else f"{statistics.stdev(values):.{decimals}f}"
+        cells.append("-" if spread is None else f"{statistics.mean(values):.{decimals}f} ± {spread}")
+    assert f"| {score} | {protocol} | {' | '.join(cells)} |" in (ROOT / "docs" / "emoji.md").read_text()
+
+
 KINDS = {"RAM": "", "RAM, its recipe": "recipe-", "RAM with peaks": "peaks-"}
 
 
