@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -35,7 +36,7 @@ from engine.schedules import Settings, schedule
 from engine.signals import Requests, requests
 from engine.state import TrainingState, load_state, save_state
 from engine.train import Trainer
-from model import RAM, Method, ModelError, build_method, build_zero_shot, load_towers
+from model import RAM, ModelError, build_method, build_zero_shot, load_towers
 from model.compiled import compile_parts
 from model.precision import stored_in
 from parallel import connect, from_first, is_first, joined, rank, wait_for_all, world_size
@@ -65,11 +66,14 @@ class Run:
                 "DATALOADER.CACHE keeps what is computed of an image, and augmentation makes another one of it in "
                 "every epoch: set INPUT.AUGMENT False, or DATALOADER.CACHE False"
             )
+        if cfg.DATALOADER.CACHE and cfg.COMPILE == "graphs":
+            raise ConfigError("DATALOADER.CACHE leaves out the part that begins CUDA graphs: set COMPILE on, or off")
         self.device = resolve_device(cfg.DEVICE)
         connect(self.device)
         share = rank(), world_size()
         self.splits = build_splits(cfg)
         self.vocabulary, self.loader = build_train(cfg, self.splits, share=share)
+        self.batches: Any = self.loader  # a CachedLoader where images are kept
         self.split = "test" if self.splits.val is None else "val"
         chosen = {
             "SELECT best": cfg.SOLVER.SELECT == "best",
@@ -102,9 +106,9 @@ class Run:
                 f"MODEL.METHOD {cfg.MODEL.METHOD} needs every label of an image, and {self.splits.train.source} has "
                 "some that are not known (-1): choose a method for missing labels, or set DATASETS.UNKNOWN absent"
             )
-        if cfg.DATALOADER.CACHE and type(self.model).learn is Method.learn:
+        if cfg.DATALOADER.CACHE and not self.model.learns_from_stem():
             raise ModelError(
-                f"MODEL.METHOD {cfg.MODEL.METHOD} has nothing to keep of an image: set DATALOADER.CACHE False"
+                f"MODEL.METHOD {cfg.MODEL.METHOD} does not learn from what is kept of an image: set DATALOADER.CACHE False"
             )
         self.optimizers = optimizers(self.model.groups())
         self.schedule = schedule(cfg.SOLVER.SCHEDULE, Settings(
@@ -136,7 +140,6 @@ class Run:
             skip_nonfinite=cfg.SOLVER.NONFINITE == "skip", step=self.step,
             augment=self.loader.dataset.augment, cached=cfg.DATALOADER.CACHE,
         )  # fmt: skip
-        loader = self.cached() if cfg.DATALOADER.CACHE and not self.is_done(cfg) else self.loader
 
         def after_step(done: int) -> None:
             self.batch, self.step = done, trainer.step
@@ -150,10 +153,10 @@ class Run:
             with asked.deferred():
                 if self.batch == 0 and self.ema is not None and cfg.MODEL.EMA_RESET:
                     self.ema.reset()
-                loader.set_position(self.epoch, self.batch)
-                if len(loader) > 0:  # not where the run was killed while it evaluated
+                self.batches.set_position(self.epoch, self.batch)
+                if len(self.batches) > 0:  # not where the run was killed while it evaluated
                     with stored_in(self.autocast, self.model):
-                        trainer.epoch(self.epoch, loader, self.batch, after_step)
+                        trainer.epoch(self.epoch, self.batches, self.batch, after_step)
                     if due:
                         self.save(folder / CHECKPOINT)
                     self.save_where_asked(folder, asked)
@@ -169,14 +172,16 @@ class Run:
         if self.shortfall:
             print(f"{self.shortfall}; {WHAT_TO_TRY}")
 
-    def cached(self) -> CachedLoader:
-        """The training's batches with what no training changes of their images."""
+    def keep_images(self, cfg: CfgNode) -> None:
+        """Computes what no training changes of the training images, where that is asked for, and keeps it."""
+        if not cfg.DATALOADER.CACHE:
+            return
         self.model.eval()
         with stored_in(self.autocast, self.model):
             computed = computed_once(
                 self.model.training_stem, self.loader.once(), device=self.device, autocast=self.autocast
             )
-        return CachedLoader(self.loader, computed)
+        self.batches = CachedLoader(self.loader, computed, pinned=self.device.type == "cuda")
 
     def calibrate(self, cfg: CfgNode, folder: Path, log: RunLog | NoLog) -> None:
         """Fits probabilities on the validation images, if there are any, and adds them to the checkpoint."""
@@ -362,6 +367,8 @@ def train(cfg: CfgNode, resume: str | None) -> None:
         found = from_first(lambda: resumable(cfg.OUTPUT_DIR, resume) if resume else None)
         if found is None and cfg.SOLVER.INIT:
             run.begin_with(Path(cfg.SOLVER.INIT))
+        if found is None:
+            run.keep_images(cfg)  # what is too much for the memory is refused before there is a run
         folder = from_first(lambda: found or new_run(cfg.OUTPUT_DIR))
         with claimed(folder) if is_first() else nullcontext():
             if found is not None:
@@ -372,6 +379,8 @@ def train(cfg: CfgNode, resume: str | None) -> None:
                 write_environment(folder)
             if run.is_done(cfg):
                 print(f"{folder} is done: {run.epoch - 1} epochs are trained")
+            elif found is not None:
+                run.keep_images(cfg)
             with opened_log(cfg, folder, None if found is None else (run.epoch, run.step)) as log:
                 run.train(cfg, folder, log, asked)
     print(f"\nrun: {folder}")

@@ -42,10 +42,11 @@ class CachedLoader:
     Args:
         loader: a `TrainLoader`, whose order and data set are taken.
         computed: of all its images, what `computed_once` gives.
+        pinned: batches lie in memory that a GPU copies from while the host goes on.
     """
 
-    def __init__(self, loader: Any, computed: Any) -> None:
-        self.loader, self.dataset, self.computed = loader, loader.dataset, computed
+    def __init__(self, loader: Any, computed: Any, *, pinned: bool = False) -> None:
+        self.loader, self.dataset, self.computed, self.pinned = loader, loader.dataset, computed, pinned
         self.set_position = loader.set_position
 
     def __len__(self) -> int:
@@ -58,7 +59,8 @@ class CachedLoader:
             rows = torch.tensor([index for _, index in batch])
             paths = [data.records.images[index] for _, index in batch]
             known = None if data.known is None else data.known[rows]
-            yield Batch(_rows_of(self.computed, rows), data.targets[rows].float(), paths, known)
+            batch = Batch(_rows_of(self.computed, rows), data.targets[rows].float(), paths, known)
+            yield tree_map_only(Tensor, Tensor.pin_memory, batch) if self.pinned else batch
 
 
 @torch.no_grad()

@@ -142,8 +142,9 @@ def _step(optimizer: Optimizer, scaler: torch.amp.GradScaler, finite: Tensor) ->
         if finite:
             scaler.step(optimizer)
     elif scaler.is_enabled():  # which looks at gradients: one that is NaN tells it
-        gradient = next(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
-        gradient.add_(torch.where(finite, 0.0, math.nan))
+        gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+        if (first := next(gradients, None)) is not None:
+            first.add_(torch.where(finite, 0.0, math.nan))
         scaler.step(optimizer)
     else:  # as the scaler tells it
         optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]

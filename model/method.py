@@ -135,6 +135,15 @@ class Method(nn.Module, ABC):
         """What `forward` says with targets, from what `training_stem` gives, where that is not the images."""
         return self(stem, labels, targets)
 
+    @classmethod
+    def learns_from_stem(cls) -> bool:
+        """Whether `learn` is known to say what `forward` does: it is defined together with that, or further down."""
+        learn, forward = (
+            next(depth for depth, owner in enumerate(cls.__mro__) if name in vars(owner))
+            for name in ("learn", "forward")
+        )
+        return learn <= forward
+
     def losses(self, output: Any, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Scalars by name, already weighted; training minimises their sum.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import atomic, checkpoint, results
+from engine import atomic, cached, checkpoint, results
 from engine.run import newest_run
 
 ROOT = Path(__file__).parent.parent
@@ -101,10 +101,23 @@ WRONG = {
         overrides("DATALOADER.CACHE", "True"), "set INPUT.AUGMENT False, or DATALOADER.CACHE False"),
     "cached without anything to keep": (
         overrides("DATALOADER.CACHE", "True", "INPUT.AUGMENT", "False", "MODEL.METHOD", "comc"),
-        "MODEL.METHOD comc has nothing to keep of an image"),
+        "MODEL.METHOD comc does not learn from what is kept of an image"),
+    "cached and replayed": (
+        overrides("DATALOADER.CACHE", "True", "INPUT.AUGMENT", "False", "COMPILE", "graphs"),
+        "DATALOADER.CACHE leaves out the part that begins CUDA graphs: set COMPILE on, or off"),
     "best without validation": (
         overrides("SOLVER.SELECT", "best", "DATASETS.VAL", ""), "SOLVER.SELECT best needs validation images"),
 }  # fmt: skip
+
+
+def test_what_is_more_than_the_memory_is_refused_before_there_is_a_run(
+    benchmark, train_script, refused, tmp_path, monkeypatch
+):
+    (tmp_path / "meminfo").write_text("MemAvailable: 1 kB\n")
+    monkeypatch.setattr(cached, "MEMORY", tmp_path / "meminfo")
+    told = refused(train_script, benchmark, "DATALOADER.CACHE", "True", "INPUT.AUGMENT", "False")
+    assert "of 6 images, and 0.0 GB of memory are available: set it False" in told
+    assert not benchmark.runs.exists()
 
 
 @pytest.mark.parametrize("case", WRONG)

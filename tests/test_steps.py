@@ -6,6 +6,9 @@ from torch.utils._pytree import tree_leaves
 
 from configs import load_config
 from model import METHODS, build_method, load_towers
+from model.compared.comc import CoMC
+from model.compared.coop import CoOp
+from model.model import RAM
 from tests.conftest import ROOT
 
 NAMES = ("cat", "red cup", "dog", "old car")
@@ -83,3 +86,17 @@ def leaves(found):
     tensors = [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
     assert all(len(tensor) == 3 for tensor in tensors)
     return tensors
+
+
+def test_a_method_learns_from_the_stem_if_what_it_learns_is_defined_with_its_forward_pass_or_below():
+    class OwnForward(CoOp):
+        def forward(self, images, labels, targets=None):
+            return super().forward(images, labels, targets)
+
+    class OwnBoth(OwnForward):
+        def learn(self, stem, labels, targets):
+            return super().learn(stem, labels, targets)
+
+    assert [kind.learns_from_stem() for kind in (CoOp, RAM, OwnForward, OwnBoth, CoMC)] == [
+        True, True, False, True, False,
+    ]  # fmt: skip

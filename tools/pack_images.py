@@ -179,7 +179,8 @@ def pack_all(cfg: CfgNode, out: Path, only: str | None) -> int:
         failed += extend(out / name, sets, cfg.DATALOADER.NUM_WORKERS)
     for error in failed:
         print(f"left out: {error}", file=sys.stderr)
-    print(f"next: add DATASETS.PACK {out.resolve()}; training reads it with DATALOADER.AUGMENT_ON device")
+    with_it = "DATALOADER.AUGMENT_ON device" if cfg.INPUT.AUGMENT else "INPUT.AUGMENT False, as here"
+    print(f"next: add DATASETS.PACK {out.resolve()}; training reads it with {with_it}")
     return 1 if failed else 0
 
 

@@ -84,7 +84,7 @@ def _tables(args: Namespace) -> list[Failure]:
     benchmark = Benchmark(tuple(args.config_file or ()), tuple(word for pair in pairs for word in pair))
     planned = plan(tables.wanted(args.table), benchmark, range(1, args.seeds + 1))
     output = Path(cfg.OUTPUT_DIR)
-    only = [name for name in (args.only or "").split(",") if name]
+    only = [name.strip() for name in (args.only or "").split(",") if name.strip()]
     work = Work(planned, output, args.out or output / "reproduce" / "results", COMMITTED, only)
     if args.dry_run:
         _show(work)

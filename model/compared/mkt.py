@@ -103,7 +103,7 @@ class Transfer(NamedTuple):
 class TrainingStem(NamedTuple):
     """What no training changes."""
 
-    state: TrunkState  # in front of the tail
+    x: Tensor  # (B, 1 + N, W), in front of the tail
     teacher: Tensor | None  # (B, D), the frozen global features, in stage 1
 
 
@@ -154,9 +154,9 @@ class MKT(Method):
 
     @torch.no_grad()
     def training_stem(self, images: Tensor) -> TrainingStem:
-        """The same, and in stage 1 the frozen global features."""
+        """What the tail is given, and in stage 1 the frozen global features."""
         state = self.stem(images)
-        return TrainingStem(state, self.trunk.finish(state, {}).cls if self.stage == 1 else None)
+        return TrainingStem(state.x, self.trunk.finish(state, {}).cls if self.stage == 1 else None)
 
     def learn(self, stem: TrainingStem, labels: Tensor, targets: Tensor) -> Transfer:
         """Scores of the images that have a present label."""
@@ -175,7 +175,7 @@ class MKT(Method):
 
     def _taught(self, stem: TrainingStem, labels: Tensor, kept: Tensor) -> Transfer:
         """Scores of images of a batch, those that are `kept`, beside what the teacher says of them."""
-        found = self.recognise(self.features(stem.state), labels)
+        found = self.recognise(self.tail(stem.x), labels)
         return found._replace(teacher=stem.teacher, kept=kept)
 
     def losses(self, output: Transfer, targets: Tensor) -> dict[str, Tensor]:

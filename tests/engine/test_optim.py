@@ -217,6 +217,18 @@ def test_a_loss_that_is_not_finite_makes_no_step_even_if_its_gradients_are(monke
         assert torch.equal(ours, theirs)  # scales that are powers of two scale exactly
 
 
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("scaled", [True, False])
+def test_an_optimiser_without_any_gradient_makes_no_step(scaled):
+    parameters = all_kinds()
+    before = [p.detach().clone() for p in all_of(parameters)]
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+    scaler.scale((parameters[0].parameters[0] ** 2).sum()).backward()
+    optimizers(parameters).step(scaler, FINITE)
+    moved = [not torch.equal(old, new) for old, new in zip(before, all_of(parameters), strict=True)]
+    assert moved == [True] + [False] * (len(moved) - 1)
+
+
 @pytest.mark.parametrize("first_fused", [True, False])
 def test_a_state_goes_on_where_optimisers_are_fused_and_where_they_are_not(monkeypatch, tmp_path, first_fused):
     def made(is_fused, parameters):
