@@ -108,7 +108,8 @@ class Run:
             )
         if cfg.DATALOADER.CACHE and not self.model.learns_from_stem():
             raise ModelError(
-                f"MODEL.METHOD {cfg.MODEL.METHOD} does not learn from what is kept of an image: set DATALOADER.CACHE False"
+                f"MODEL.METHOD {cfg.MODEL.METHOD} does not learn from what is kept of an image: set DATALOADER.CACHE "
+                "False"
             )
         self.optimizers = optimizers(self.model.groups())
         self.schedule = schedule(cfg.SOLVER.SCHEDULE, Settings(
