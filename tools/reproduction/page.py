@@ -49,7 +49,7 @@ def reports_of(page: Path) -> dict[Benchmark, list[Report]]:
         planned = plan(names, here, seeds)
         all_tables = [report(table, planned.dataset, there, speeds=measured)
                       for table in planned.tables]  # fmt: skip
-        made[benchmark] = [one for one in all_tables if sum(bool(line.outcomes) for line in one.lines) > 1]
+        made[benchmark] = [one for one in all_tables if _is_shown(one)]
     return {benchmark: found for benchmark, found in made.items() if found}
 
 
@@ -95,6 +95,14 @@ def write_page(page: Path) -> None:
             path.unlink()
     with atomic_write(page, "w") as file:
         file.write(page_text(page))
+
+
+def _is_shown(made: Report) -> bool:
+    """Whether two rows or more are there, and something of every level where there are levels."""
+    there = {outcome.identity for line in made.lines for outcome in line.outcomes}
+    jobs = [job for row in made.planned.rows for job in row.jobs if job.seed is not None and job.identity in there]
+    levels = {level.name for level in made.planned.table.levels}
+    return sum(bool(line.outcomes) for line in made.lines) > 1 and levels <= {job.level for job in jobs}
 
 
 def _section(benchmark: Benchmark, made: Report, notes: Path) -> Iterator[str]:
@@ -143,6 +151,5 @@ def _command(benchmark: Benchmark, table: str) -> str:
 
 
 def _stem(benchmark: Benchmark, made: Report) -> str:
-    words = [Path(file).stem for file in benchmark.files] + list(benchmark.overrides)
-    text = "-".join([*words, made.planned.table.name])
+    text = "-".join([*benchmark.names, *benchmark.overrides, made.planned.table.name])
     return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in text)

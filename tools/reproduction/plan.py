@@ -38,8 +38,13 @@ class Benchmark(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Such as "shapes"."""
-        return ", ".join([*(Path(file).stem for file in self.files), *map(" ".join, _pairs(self.overrides))])
+        """Such as "shapes", or "shapes, missing/shapes"."""
+        return ", ".join([*self.names, *map(" ".join, _pairs(self.overrides))])
+
+    @property
+    def names(self) -> list[str]:
+        """Of the configurations, below their folder `configs` if that is where they are."""
+        return [_name(Path(file).with_suffix("").parts) for file in self.files]
 
 
 class Job(NamedTuple):
@@ -193,6 +198,11 @@ class _Planner:
         overrides = (*self.benchmark.overrides, *spec.overrides, *more, *seeded)
         identity = digest(config, after.identity if after else "")
         return Job(name, seed, self.files(spec), overrides, config, identity, made, after, self.benchmark)
+
+
+def _name(parts: Sequence[str]) -> str:
+    folders = [place for place, part in enumerate(parts) if part == "configs"]
+    return "/".join(parts[folders[-1] + 1 :]) if folders else parts[-1]
 
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:

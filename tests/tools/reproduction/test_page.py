@@ -105,6 +105,12 @@ def test_the_committed_page_is_what_the_command_makes(monkeypatch):
         assert (COMMITTED.parent / link).is_file()
 
 
+def test_a_table_without_results_at_one_of_its_levels_is_not_shown(planned, filled, tmp_path, monkeypatch):
+    monkeypatch.setattr(page.tables, "NAMES", ("partial", "missing"))  # which shares three levels with it
+    filled(planned("missing", seeds=(1,)))
+    assert re.findall(r"^### (\w+ \w+)", page_text(tmp_path / "results.md"), re.MULTILINE) == ["Missing labels"]
+
+
 def test_a_table_with_levels_is_shown_with_its_ordering_and_without_a_figure(planned, filled, tmp_path, monkeypatch):
     monkeypatch.setattr(page.tables, "NAMES", ("5", "missing"))
     filled(planned("missing", seeds=(1,)))

@@ -106,6 +106,7 @@ def test_a_benchmark_is_told_without_what_belongs_to_a_machine(tmp_path):
     ).portable
     assert made == Benchmark(("configs/coco.yml", "mine.yml"), ("SOLVER.MAX_EPOCHS", "2"))
     assert made.title == "coco, mine, SOLVER.MAX_EPOCHS 2"
+    assert Benchmark(("configs/shapes.yml", "configs/missing/shapes.yml")).title == "shapes, missing/shapes"
 
 
 def test_rows_of_a_table_with_levels_are_run_at_each_with_every_seed(planned):
