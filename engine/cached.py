@@ -6,7 +6,6 @@ memory of the CPU, in each of several processes all of it, and batches go to the
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +13,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from tqdm import tqdm
 
+from engine import memory
 from engine.broken import warn_of_broken_images
 from errors import UserError
 from parallel import is_first
 
 __all__ = ["Batch", "CacheError", "CachedLoader", "computed_once"]
-
-MEMORY = Path("/proc/meminfo")  # Linux
 
 
 class CacheError(UserError, MemoryError):
@@ -55,9 +53,9 @@ class CachedLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         data = self.dataset
-        for batch in self.loader.sampler:
-            rows = torch.tensor([index for _, index in batch])
-            paths = [data.records.images[index] for _, index in batch]
+        for drawn in self.loader.sampler:
+            rows = torch.tensor([index for _, index in drawn])
+            paths = [data.records.images[index] for _, index in drawn]
             known = None if data.known is None else data.known[rows]
             batch = Batch(_rows_of(self.computed, rows), data.targets[rows].float(), paths, known)
             yield tree_map_only(Tensor, Tensor.pin_memory, batch) if self.pinned else batch
@@ -105,14 +103,9 @@ def _rows_of(found: Any, rows: Tensor) -> Any:
 def _require_memory(each: int, images: int) -> None:
     """Refuses bytes of each image that are too many; where the system does not tell what is available, nothing."""
     needed = each * images * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine
-    if needed > (available := _available()):
+    available = memory.available()
+    if available is not None and needed > available:
         raise CacheError(
             f"DATALOADER.CACHE would keep {needed / 1e9:.1f} GB of {images:,} images, and {available / 1e9:.1f} GB of "
             "memory are available: set it False, or train on fewer images (DATASETS.SUBSET) or smaller ones"
         )
-
-
-def _available() -> float:
-    """Bytes of memory."""
-    lines = MEMORY.read_text().splitlines() if MEMORY.is_file() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), float("inf"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import atomic, cached, checkpoint, results
+from engine import atomic, checkpoint, memory, results
 from engine.run import newest_run
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +114,7 @@ def test_what_is_more_than_the_memory_is_refused_before_there_is_a_run(
     benchmark, train_script, refused, tmp_path, monkeypatch
 ):
     (tmp_path / "meminfo").write_text("MemAvailable: 1 kB\n")
-    monkeypatch.setattr(cached, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
     told = refused(train_script, benchmark, "DATALOADER.CACHE", "True", "INPUT.AUGMENT", "False")
     assert "of 6 images, and 0.0 GB of memory are available: set it False" in told
     assert not benchmark.runs.exists()

@@ -14,7 +14,7 @@ from datasets.dataset import MultiLabelDataset
 from datasets.loader import Share, train_loader
 from datasets.records import DataError, Records
 from datasets.transforms import test_transform as transform_of
-from engine import cached
+from engine import memory
 from engine.cached import CachedLoader, CacheError, computed_once
 
 CPU = torch.device("cpu")
@@ -110,7 +110,7 @@ def test_images_that_are_cut_short_are_named_once_and_used(dataset):
 
 
 def test_more_than_the_memory_is_refused_after_the_first_batch_in_one_line(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(cached, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  2000000 kB\n")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     loader, calls = train_loader(dataset(), 4, 0, seed=1, reshuffle=True), []
@@ -126,5 +126,5 @@ def test_more_than_the_memory_is_refused_after_the_first_batch_in_one_line(datas
 
 
 def test_where_the_system_does_not_tell_its_memory_nothing_is_refused(dataset, monkeypatch):
-    monkeypatch.setattr(cached, "MEMORY", Path("not there"))
+    monkeypatch.setattr(memory, "MEMORY", Path("not there"))
     assert len(computed(train_loader(dataset(), 4, 0, seed=1, reshuffle=True)).colours) == IMAGES

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from engine import memory
+
 __all__ = ["Measurement", "Setting", "Took", "free", "in_turn", "peak", "timed"]
 
 STATUS = Path("/proc/self/status")
-MEMORY = Path("/proc/meminfo")
 FORGET = Path("/proc/self/clear_refs")  # 5, written to it, resets the peak that STATUS shows (Linux)
 SHORTEST = 0.05  # seconds: what is quicker is called several times in a round
 LONG = 1.0  # seconds: from here on the first call differs little from later ones
@@ -91,21 +92,19 @@ def peak(run: Callable[[], Any], setting: Setting) -> float | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else what was freed before is there to be used again, uncounted
         FORGET.write_text("5")
-        before = _entry(STATUS, "VmRSS")
+        before = memory.entry(STATUS, "VmRSS")
     except (OSError, AttributeError, KeyError):
         return None
     run()
-    return (_entry(STATUS, "VmHWM") - before) / 1e6
+    return (memory.entry(STATUS, "VmHWM") - before) / 1e6
 
 
 def free(setting: Setting) -> float | None:
     """MB that are free; None where the system does not say."""
     if setting.device.type == "cuda":
         return torch.cuda.mem_get_info(setting.device)[0] / 1e6
-    try:
-        return _entry(MEMORY, "MemAvailable") / 1e6
-    except (OSError, KeyError):
-        return None
+    there = memory.available()
+    return None if there is None else there / 1e6
 
 
 def timed(run: Callable[[], Any], calls: int, setting: Setting) -> Took:
@@ -120,9 +119,3 @@ def _now(setting: Setting) -> float:
     if setting.device.type == "cuda":
         torch.cuda.synchronize(setting.device)
     return time.perf_counter()
-
-
-def _entry(file: Path, key: str) -> float:
-    """Bytes of an entry of such a file; raises OSError or KeyError."""
-    lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
-    return 1024 * float(lines[key].split()[0])

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine import memory
 from tools.benchmarking import measuring
 from tools.benchmarking.measuring import Measurement, Setting, free, in_turn, peak
 
@@ -84,12 +85,12 @@ def test_the_memory_of_a_call_is_counted_and_that_of_before_is_not():
 def test_where_the_system_does_not_say_there_is_no_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(measuring, "STATUS", tmp_path / "gone")
     monkeypatch.setattr(measuring, "FORGET", tmp_path / "forget")
-    monkeypatch.setattr(measuring, "MEMORY", tmp_path / "gone")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "gone")
     assert peak(lambda: None, Setting(CPU, quick=True)) is None
     assert free(Setting(CPU, quick=True)) is None
 
 
 def test_what_is_free_is_what_the_system_says(monkeypatch, tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:  2000 kB\n")
-    monkeypatch.setattr(measuring, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
     assert free(Setting(CPU, quick=True)) == pytest.approx(2000 * 1024 / 1e6)
