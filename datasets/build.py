@@ -147,9 +147,11 @@ def build_train(cfg: CfgNode, splits: Splits | None = None, *, share: tuple[int,
         std=cfg.INPUT.PIXEL_STD,
     )
     later = cfg.INPUT.AUGMENT and cfg.DATALOADER.AUGMENT_ON == "device"
-    transform: Transform = resized_only(steps) if later else in_workers(steps)
+    transform: Transform
     if not cfg.INPUT.AUGMENT:
         transform = test_transform(size=cfg.INPUT.SIZE_TRAIN, mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
+    else:
+        transform = resized_only(steps) if later else in_workers(steps)
     assert splits.train is not None  # only an evaluation does without
     records = _first(cfg, splits.train)
     pack = _pack(cfg, "train", transform) if isinstance(transform, Prepared) else None  # else augmented at full size

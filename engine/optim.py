@@ -82,10 +82,11 @@ class Optimizers:
         With an enabled scaler an optimiser with a non-finite gradient skips its step too. Fused optimisers skip on the
         device by themselves, which lowers the scale; others make a host-device sync.
         """
+        if finite.device.type not in FUSED and not finite:
+            return
         for optimizer in self.by_kind.values():
             _step(optimizer, scaler, finite)
-        if finite.device.type in FUSED or finite:
-            scaler.update()
+        scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
         """State by kind; holds references, as `torch.optim.Optimizer.state_dict` does."""
@@ -139,8 +140,7 @@ def _optimizer(kind: str, settings: list[dict[str, Any]]) -> Optimizer:
 
 def _step(optimizer: Optimizer, scaler: torch.amp.GradScaler, finite: Tensor) -> None:
     if not optimizer.defaults["fused"]:
-        if finite:
-            scaler.step(optimizer)
+        scaler.step(optimizer)
     elif scaler.is_enabled():  # which looks at gradients: one that is NaN tells it
         gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
         if (first := next(gradients, None)) is not None:
